@@ -1,0 +1,148 @@
+// Package store is what Dormouse knows, kept in one SQLite database: accounts, images, versions, builds, microVMs, token keys and events.
+package store
+
+import "time"
+
+// Account owns everything else; ids are twelve digits.
+type Account struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+}
+
+// Credential is one access key of an account. The secret is needed in clear to check SigV4.
+type Credential struct {
+	AccessKeyID string
+	Secret      string
+	AccountID   string
+	CreatedAt   time.Time
+}
+
+// Image is a named series of versions, unique per account and region.
+type Image struct {
+	ID        string // UUID
+	AccountID string
+	Region    string
+	Name      string
+	State     string // spec MicrovmImageState
+	Tags      map[string]string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Hook is one lifecycle hook of an image version; Timeout is set even when it is not enabled.
+type Hook struct {
+	Enabled bool
+	Timeout time.Duration
+}
+
+// Hooks are the lifecycle hooks of an image version (spec/behaviour.md 5). Port 0 means none was given.
+type Hooks struct {
+	Port      int
+	Ready     Hook
+	Validate  Hook
+	Run       Hook
+	Resume    Hook
+	Suspend   Hook
+	Terminate Hook
+}
+
+// ImageConfig is what a version was built with; it never changes.
+// The Wire members keep what the API must echo exactly as it was sent (JSON, nil = absent).
+type ImageConfig struct {
+	Description      string
+	HasDescription   bool
+	BaseImageARN     string
+	BaseImageVersion string // echoed form, "1.0"
+	BuildRoleARN     string
+	ArtifactURI      string // s3://bucket/key
+	MinimumMemoryMiB int    // 512, 1024, 2048, 4096 or 8192
+	AllCapabilities  bool
+	Environment      map[string]string
+	EgressConnectors []string
+	Hooks            Hooks
+	WireLogging      []byte
+	WireHooks        []byte
+	WireCPU          []byte
+	WireCapabilities []byte
+}
+
+// ImageVersion is the immutable result of one build request.
+type ImageVersion struct {
+	ImageID   string
+	Version   string // "1.0"
+	Major     int
+	State     string // spec MicrovmImageVersionState
+	Status    string // ACTIVE or INACTIVE
+	Config    ImageConfig
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Build is one build of a version. Sizes are bytes; zero means not known (yet).
+type Build struct {
+	ID          string // UUID
+	ImageID     string
+	Version     string
+	State       string // spec BuildState
+	StateReason string // text for users, spec/behaviour.md 4.2
+	ReasonCode  string // documented code, for example ARCHIVE_INVALID
+	LogTail     string // the last 50 lines of a failed build
+	CodeBytes   int64
+	MemoryBytes int64
+	DiskBytes   int64
+	Phases      []Phase
+	CreatedAt   time.Time
+	EndedAt     time.Time
+}
+
+// IdlePolicy is RunMicrovm's idlePolicy; nil in a MicroVM means never suspend by itself.
+type IdlePolicy struct {
+	MaxIdle      time.Duration
+	MaxSuspended time.Duration
+	AutoResume   bool
+}
+
+// MicroVM is one VM of one image version, immutable but for its state.
+type MicroVM struct {
+	ID                string // microvm-<uuid>
+	AccountID         string
+	Region            string
+	ImageID           string
+	ImageARN          string
+	ImageVersion      string
+	State             string // spec MicrovmState
+	StateReason       string
+	EndpointID        string // UUID, differs from the id's
+	EndpointAddr      string // 127.x.y.z in address mode "ip", else ""
+	IngressConnectors []string
+	EgressConnectors  []string
+	ExecutionRoleARN  string
+	Idle              *IdlePolicy
+	WireLogging       []byte
+	MaximumDuration   time.Duration
+	RunHookPayload    string
+	HasPayload        bool
+	StartedAt         time.Time
+	SuspendedAt       time.Time // zero unless SUSPENDED
+	TerminatedAt      time.Time // zero unless TERMINATED
+}
+
+// Phase is one step of a launch, suspend, resume or build; the steps of one operation add up to its total.
+type Phase struct {
+	Name     string        `json:"name"`
+	Duration time.Duration `json:"duration"` // nanoseconds
+}
+
+// Event is one state change of an image or a microVM, kept with its cause.
+type Event struct {
+	ID        int64
+	Subject   string // image id or microVM id
+	Operation string // launch, suspend, resume, terminate, build, …
+	From, To  string
+	Cause     string // api, idle, lifetime, traffic, shutdown, exit, …
+	RequestID string // of the API call that caused it, "" if none did
+	Detail    string
+	Phases    []Phase
+	At        time.Time
+}
