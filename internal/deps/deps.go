@@ -1,0 +1,42 @@
+//go:build deps
+
+// Package deps pins, while packages are being written, what they are about to import.
+package deps
+
+import (
+	_ "github.com/Microsoft/hcsshim/ext4/tar2ext4"
+	_ "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	_ "github.com/aws/aws-sdk-go-v2/config"
+	_ "github.com/aws/aws-sdk-go-v2/credentials"
+	_ "github.com/aws/aws-sdk-go-v2/service/s3"
+	_ "github.com/coder/websocket"
+	_ "github.com/distribution/reference"
+	_ "github.com/go-jose/go-jose/v4"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "github.com/google/go-containerregistry/pkg/v1/layout"
+	_ "github.com/google/go-containerregistry/pkg/v1/mutate"
+	_ "github.com/google/uuid"
+	_ "github.com/jonboulle/clockwork"
+	_ "github.com/miekg/dns"
+	_ "github.com/moby/buildkit/client"
+	_ "github.com/moby/buildkit/session/filesync"
+	_ "github.com/moby/buildkit/util/progress/progressui"
+	_ "github.com/pressly/goose/v3"
+	_ "github.com/rclone/gofakes3"
+	_ "github.com/spf13/cobra"
+	_ "github.com/stretchr/testify/require"
+	_ "github.com/vbauerster/mpb/v8"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	_ "gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	_ "gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	_ "gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	_ "gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	_ "gvisor.dev/gvisor/pkg/tcpip/stack"
+	_ "gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	_ "gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	_ "gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	_ "modernc.org/sqlite"
+)
