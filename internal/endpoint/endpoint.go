@@ -1,0 +1,60 @@
+// Package endpoint is the HTTPS door of every microVM: listeners and certificates, tokens, and the reverse proxy that parks requests while their VM wakes.
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// VMs finds the microVM behind an endpoint. Look-ups are on the path of every request: a map, no I/O.
+type VMs interface {
+	// ByEndpoint takes an endpoint UUID in lower case, the first label of the host (address mode "domain").
+	ByEndpoint(id string) (VM, bool)
+	// ByAddr takes the 127.x.y.z address the client connected to (address mode "ip").
+	ByAddr(addr netip.Addr) (VM, bool)
+}
+
+// VM is one microVM in any state. A VM may stay findable after its end; Lease then reports ErrGone.
+type VM interface {
+	// ID is microvm-<uuid>, what tokens are bound to.
+	ID() string
+	// AcceptsHTTP tells whether the ingress connectors allow endpoint traffic (spec/behaviour.md 6).
+	AcceptsHTTP() bool
+	// Lease returns when the VM serves, waking it where that is allowed. It blocks while the VM is
+	// PENDING, SUSPENDING or waking, until ctx ends or a limit of the VM's own is reached.
+	// Errors: ErrGone, ErrSuspended, ErrWakeFailed, ErrBusy, or ctx's.
+	// It is called only for requests whose token is valid for this VM and port.
+	Lease(ctx context.Context) (Lease, error)
+}
+
+// Lease is the use of a serving VM by one request. It does not keep the VM from being suspended
+// (an open but silent stream must not, spec/behaviour.md 10); it only tells that a request is open.
+//
+// Dial and Touch also happen after Release: connections to the guest are pooled within one
+// generation and outlive the request that dialled them.
+type Lease interface {
+	// Generation differs after every launch and resume of this VM. Connections are never reused
+	// across generations.
+	Generation() uint64
+	// Dial connects to a TCP port of the guest. The connection should have CloseWrite.
+	// Errors: ErrRefused when nothing listens there (the first Read of the connection may report it
+	// instead), ErrStale when the VM no longer serves this generation.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
+	// Touch reports bytes that moved between a client and the guest, in either direction: it resets
+	// the idle timer. It is called for every read and write, so it must cost next to nothing.
+	Touch(bytes int)
+	// Release ends the use. It is called exactly once.
+	Release()
+}
+
+// What keeps a request from reaching the guest. The answers to clients are in answer.go.
+var (
+	ErrGone       = errors.New("microVM is terminating or terminated")
+	ErrSuspended  = errors.New("microVM is suspended and does not resume by itself")
+	ErrWakeFailed = errors.New("microVM could not be woken")
+	ErrBusy       = errors.New("too many requests wait for this microVM")
+	ErrRefused    = errors.New("nothing listens on that port of the microVM")
+	ErrStale      = errors.New("microVM was suspended since this lease was taken")
+)
