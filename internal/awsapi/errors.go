@@ -1,0 +1,158 @@
+package awsapi
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// ErrorCode is the name of an error as it travels in the header x-amzn-errortype.
+type ErrorCode string
+
+// errorKind is what an error looks like on the wire.
+type errorKind struct {
+	status  int      // HTTP status
+	members []string // members of the body, null when not set
+}
+
+// Errors that every AWS service answers before the service model comes into play. Names, states
+// and texts are those AWS clients know (spec/api.md 1.4).
+const (
+	IncompleteSignatureException        ErrorCode = "IncompleteSignatureException"
+	InvalidSignatureException           ErrorCode = "InvalidSignatureException"
+	MissingAuthenticationToken          ErrorCode = "MissingAuthenticationTokenException"
+	RequestEntityTooLargeException      ErrorCode = "RequestEntityTooLargeException"
+	UnknownOperationException           ErrorCode = "UnknownOperationException"
+	UnrecognizedClientException         ErrorCode = "UnrecognizedClientException"
+	methodNotAllowed                              = http.StatusMethodNotAllowed
+	internalErrorMessage                          = "The service encountered an internal error. Please try again."
+	memberMessage, memberCapitalMessage           = "message", "Message"
+)
+
+var commonErrors = map[ErrorCode]errorKind{
+	IncompleteSignatureException:   {status: http.StatusForbidden, members: []string{memberMessage}},
+	InvalidSignatureException:      {status: http.StatusForbidden, members: []string{memberMessage}},
+	MissingAuthenticationToken:     {status: http.StatusForbidden, members: []string{memberMessage}},
+	RequestEntityTooLargeException: {status: http.StatusRequestEntityTooLarge, members: []string{memberMessage}},
+	UnknownOperationException:      {status: http.StatusNotFound, members: []string{memberMessage}},
+	UnrecognizedClientException:    {status: http.StatusForbidden, members: []string{memberMessage}},
+}
+
+// Error is an error as a client sees it. Message is safe to show to a caller; Cause is for the
+// operator: it goes to the log with the request id and never on the wire.
+type Error struct {
+	Code    ErrorCode
+	Message string
+
+	// Details of some errors; those a code does not declare are not sent.
+	ResourceID   string
+	ResourceType string
+	ServiceCode  string
+	QuotaCode    string
+
+	RetryAfter time.Duration // header Retry-After in whole seconds, rounded up; 0 = not sent
+	Cause      error
+	RequestID  string // set on errors a client received
+
+	status       int    // overrides the status of Code, 0 = as the model says
+	messageNamed string // overrides the member the message travels in
+}
+
+func (e *Error) Error() string {
+	text := string(e.Code) + ": " + e.Message
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Status is the HTTP status e travels with.
+func (e *Error) Status() int {
+	if e.status != 0 {
+		return e.status
+	}
+	if kind, ok := e.kind(); ok {
+		return kind.status
+	}
+	return http.StatusInternalServerError
+}
+
+func (e *Error) kind() (errorKind, bool) {
+	if kind, ok := modelledErrors[e.Code]; ok {
+		return kind, true
+	}
+	kind, ok := commonErrors[e.Code]
+	return kind, ok
+}
+
+// WithCause keeps what really happened, for the log.
+func (e *Error) WithCause(err error) *Error {
+	e.Cause = err
+	return e
+}
+
+// WithResource names what the error is about.
+func (e *Error) WithResource(id, kind string) *Error {
+	e.ResourceID, e.ResourceType = id, kind
+	return e
+}
+
+// WithQuota names the quota that was reached.
+func (e *Error) WithQuota(service, quota string) *Error {
+	e.ServiceCode, e.QuotaCode = service, quota
+	return e
+}
+
+// WithRetryAfter tells the client when to come back.
+func (e *Error) WithRetryAfter(d time.Duration) *Error {
+	e.RetryAfter = d
+	return e
+}
+
+// Errorf makes an error of any code; the format and its arguments become the caller's message.
+func Errorf(code ErrorCode, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Validation refuses a request that can never succeed as it is: 400.
+func Validation(format string, args ...any) *Error {
+	return Errorf(ValidationException, format, args...)
+}
+
+// NotFound says that something named in the request does not exist: 404.
+func NotFound(format string, args ...any) *Error {
+	return Errorf(ResourceNotFoundException, format, args...)
+}
+
+// Conflict refuses a request because of the state something is in: 409.
+func Conflict(format string, args ...any) *Error {
+	return Errorf(ConflictException, format, args...)
+}
+
+// QuotaExceeded refuses a request because a limit of the account is reached: 402.
+func QuotaExceeded(format string, args ...any) *Error {
+	return Errorf(ServiceQuotaExceededException, format, args...)
+}
+
+// AccessDenied refuses what the caller may not do: 403.
+func AccessDenied(format string, args ...any) *Error {
+	return Errorf(AccessDeniedException, format, args...)
+}
+
+// InsufficientCapacity says that this host is full now: 500, which clients retry.
+func InsufficientCapacity(format string, args ...any) *Error {
+	return Errorf(InsufficientCapacityException, format, args...)
+}
+
+// Throttling tells the client to slow down: 429, which clients retry.
+func Throttling(format string, args ...any) *Error {
+	return Errorf(ThrottlingException, format, args...)
+}
+
+// Internal hides what went wrong from the caller and keeps it for the log: 500, which clients retry.
+func Internal(cause error) *Error {
+	return &Error{Code: InternalServerException, Message: internalErrorMessage, Cause: cause}
+}
