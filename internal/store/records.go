@@ -24,10 +24,15 @@ type Image struct {
 	AccountID string
 	Region    string
 	Name      string
-	State     string // spec MicrovmImageState
-	Tags      map[string]string
+	State     string            // spec MicrovmImageState
+	Tags      map[string]string // nil when it was created without tags
 	CreatedAt time.Time
 	UpdatedAt time.Time
+
+	// Found when the image is read, never written: the newest version that is SUCCESSFUL and
+	// ACTIVE, and the newest FAILED one; "" when there is none.
+	LatestActiveVersion string
+	LatestFailedVersion string
 }
 
 // Hook is one lifecycle hook of an image version; Timeout is set even when it is not enabled.
@@ -145,4 +150,24 @@ type Event struct {
 	Detail    string
 	Phases    []Phase
 	At        time.Time
+}
+
+// ClientToken makes a request safe to repeat: the first one that carries it has the effect, and
+// the row lives as long as what that made.
+type ClientToken struct {
+	AccountID     string
+	Region        string
+	Operation     string // for example RunMicrovm
+	Token         string
+	Parameters    []byte // SHA-256 of the request without its token
+	ResultID      string // image id or microVM id
+	ResultVersion string // the image version made, "" for a microVM
+	CreatedAt     time.Time
+}
+
+// TokenKey encrypts endpoint tokens; a token names the key it was made with.
+type TokenKey struct {
+	ID        string // UUID, the token's kid
+	Key       []byte // 32 bytes
+	CreatedAt time.Time
 }

@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultAccountID is the account that exists from the first start.
+const DefaultAccountID = "000000000000"
+
+// CreateAccount adds an account, or returns ErrExists.
+func (s *Store) CreateAccount(ctx context.Context, a Account) error {
+	err := s.write(ctx, func(tx *sql.Tx) error { return insertAccount(ctx, tx, a) })
+	if err != nil {
+		return fmt.Errorf("create account %s: %w", a.ID, err)
+	}
+	return nil
+}
+
+func insertAccount(ctx context.Context, tx *sql.Tx, a Account) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO accounts (id, name, created_at) VALUES (?, ?, ?)`, a.ID, a.Name, nanos(a.CreatedAt))
+	return duplicate(err, ErrExists)
+}
+
+// CreateCredential adds an access key to an account that exists, or returns ErrExists.
+func (s *Store) CreateCredential(ctx context.Context, c Credential) error {
+	err := s.write(ctx, func(tx *sql.Tx) error { return insertCredential(ctx, tx, c) })
+	if err != nil {
+		return fmt.Errorf("create access key %s: %w", c.AccessKeyID, err)
+	}
+	return nil
+}
+
+func insertCredential(ctx context.Context, tx *sql.Tx, c Credential) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO credentials (access_key_id, secret, account_id, created_at) VALUES (?, ?, ?, ?)`,
+		c.AccessKeyID, c.Secret, c.AccountID, nanos(c.CreatedAt))
+	return duplicate(err, ErrExists)
+}
+
+// Credential looks an access key up, or returns ErrNotFound. Every API request asks for one, so
+// keys found once are answered from memory; unknown ones are not remembered, they cost a stranger
+// one index look-up.
+func (s *Store) Credential(ctx context.Context, accessKeyID string) (Credential, error) {
+	s.credMu.RLock()
+	c, ok := s.creds[accessKeyID]
+	s.credMu.RUnlock()
+	if ok {
+		return c, nil
+	}
+	c, err := scanCredential(s.reader.QueryRowContext(ctx, selectCredential+` WHERE access_key_id = ?`, accessKeyID))
+	if err != nil {
+		return Credential{}, fmt.Errorf("look up access key: %w", missing(err))
+	}
+	s.credMu.Lock()
+	s.creds[accessKeyID] = c
+	s.credMu.Unlock()
+	return c, nil
+}
+
+const selectCredential = `SELECT access_key_id, secret, account_id, created_at FROM credentials`
+
+func scanCredential(row scanner) (c Credential, err error) {
+	err = row.Scan(&c.AccessKeyID, &c.Secret, &c.AccountID, (*nanos)(&c.CreatedAt))
+	return c, err
+}
+
+// EnsureDefaults makes the default account and one access key for it unless they are there, and
+// returns the oldest access key of that account. Calling it again returns the same key, so a
+// caller that died before it wrote the key file can write it at the next start.
+func (s *Store) EnsureDefaults(ctx context.Context, now time.Time) (Credential, error) {
+	var cred Credential
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		var err error
+		cred, err = scanCredential(tx.QueryRowContext(ctx, selectCredential+` WHERE account_id = ? ORDER BY created_at, access_key_id LIMIT 1`, DefaultAccountID))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		err = insertAccount(ctx, tx, Account{ID: DefaultAccountID, Name: "default", CreatedAt: now})
+		if err != nil && !errors.Is(err, ErrExists) {
+			return err
+		}
+		cred = NewCredential(DefaultAccountID, now)
+		return insertCredential(ctx, tx, cred)
+	})
+	if err != nil {
+		return Credential{}, fmt.Errorf("make default account: %w", err)
+	}
+	return cred, nil
+}
+
+// NewCredential makes up an access key in the form clients expect: an id of AKIA and 16 characters,
+// and a secret of 40 (240 random bits). It is not stored.
+func NewCredential(accountID string, now time.Time) Credential {
+	secret := make([]byte, 30)
+	rand.Read(secret) // never fails
+	return Credential{
+		AccessKeyID: "AKIA" + rand.Text()[:16],
+		Secret:      base64.StdEncoding.EncodeToString(secret),
+		AccountID:   accountID,
+		CreatedAt:   now.UTC(),
+	}
+}

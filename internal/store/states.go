@@ -1,0 +1,44 @@
+package store
+
+// States of a microVM (spec/behaviour.md 2).
+const (
+	VMPending     = "PENDING"
+	VMRunning     = "RUNNING"
+	VMSuspending  = "SUSPENDING"
+	VMSuspended   = "SUSPENDED"
+	VMTerminating = "TERMINATING"
+	VMTerminated  = "TERMINATED"
+)
+
+// States of an image (spec/behaviour.md 3). A deleted image has no row.
+const (
+	ImageCreating     = "CREATING"
+	ImageCreated      = "CREATED"
+	ImageCreateFailed = "CREATE_FAILED"
+	ImageUpdating     = "UPDATING"
+	ImageUpdated      = "UPDATED"
+	ImageUpdateFailed = "UPDATE_FAILED"
+	ImageDeleting     = "DELETING"
+	ImageDeleteFailed = "DELETE_FAILED"
+)
+
+// States and statuses of an image version (spec/behaviour.md 3).
+const (
+	VersionPending      = "PENDING"
+	VersionInProgress   = "IN_PROGRESS"
+	VersionSuccessful   = "SUCCESSFUL"
+	VersionFailed       = "FAILED"
+	VersionDeleting     = "DELETING"
+	VersionDeleteFailed = "DELETE_FAILED"
+
+	StatusActive   = "ACTIVE"
+	StatusInactive = "INACTIVE"
+)
+
+// States of a build (spec/behaviour.md 3).
+const (
+	BuildPending    = "PENDING"
+	BuildInProgress = "IN_PROGRESS"
+	BuildSuccessful = "SUCCESSFUL"
+	BuildFailed     = "FAILED"
+)
