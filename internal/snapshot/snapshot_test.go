@@ -74,7 +74,7 @@ func TestADamagedCheckpointIsNeverRestoredAsGood(t *testing.T) {
 		"another memory size": func(b []byte) []byte { b[8]++; return b },
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := LoadCheckpoint(bytes.NewReader(damage(bytes.Clone(good))), uint64(len(memory)), bytes.Clone(image), &bytes.Buffer{})
+			err := LoadCheckpoint(bytes.NewReader(damage(bytes.Clone(good))), uint64(len(memory)), pages(bytes.Clone(image)), &bytes.Buffer{})
 			require.ErrorIs(t, err, ErrDamaged)
 		})
 	}
