@@ -168,6 +168,6 @@ type ClientToken struct {
 // TokenKey encrypts endpoint tokens; a token names the key it was made with.
 type TokenKey struct {
 	ID        string // UUID, the token's kid
-	Key       []byte // 32 bytes
+	Secret    []byte // 32 bytes
 	CreatedAt time.Time
 }

@@ -45,29 +45,39 @@ const (
 	pageTokens     = "page-token"
 )
 
-// AddTokenKey keeps a key for endpoint tokens, or returns ErrExists.
-func (s *Store) AddTokenKey(ctx context.Context, k TokenKey) error {
-	err := s.write(ctx, func(tx *sql.Tx) error { return insertKey(ctx, tx, endpointTokens, k) })
+// SaveTokenKeys replaces the keys for endpoint tokens, all of them in one step.
+func (s *Store) SaveTokenKeys(ctx context.Context, keys []TokenKey) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM keys WHERE purpose = ?`, endpointTokens); err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := insertKey(ctx, tx, endpointTokens, k); err != nil {
+				return fmt.Errorf("key %s: %w", k.ID, err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("add token key %s: %w", k.ID, err)
+		return fmt.Errorf("save token keys: %w", err)
 	}
 	return nil
 }
 
 func insertKey(ctx context.Context, tx *sql.Tx, purpose string, k TokenKey) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO keys (id, purpose, key, created_at) VALUES (?, ?, ?, ?)`, k.ID, purpose, k.Key, nanos(k.CreatedAt))
+	_, err := tx.ExecContext(ctx, `INSERT INTO keys (id, purpose, key, created_at) VALUES (?, ?, ?, ?)`, k.ID, purpose, k.Secret, nanos(k.CreatedAt))
 	return duplicate(err, ErrExists)
 }
 
-// TokenKeys lists the keys for endpoint tokens, newest first.
-func (s *Store) TokenKeys(ctx context.Context) ([]TokenKey, error) {
+// LoadTokenKeys returns the keys for endpoint tokens, newest first; none before the first is saved.
+func (s *Store) LoadTokenKeys(ctx context.Context) ([]TokenKey, error) {
 	rows, err := s.reader.QueryContext(ctx, `SELECT id, key, created_at FROM keys WHERE purpose = ? ORDER BY created_at DESC, id`, endpointTokens)
 	keys, err := collectAll(rows, err, func(row scanner) (k TokenKey, err error) {
-		err = row.Scan(&k.ID, &k.Key, (*nanos)(&k.CreatedAt))
+		err = row.Scan(&k.ID, &k.Secret, (*nanos)(&k.CreatedAt))
 		return k, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list token keys: %w", err)
+		return nil, fmt.Errorf("load token keys: %w", err)
 	}
 	return keys, nil
 }
@@ -82,7 +92,7 @@ func (s *Store) PageTokenKey(ctx context.Context, now time.Time) ([]byte, error)
 		}
 		key = make([]byte, 32)
 		rand.Read(key) // never fails
-		return insertKey(ctx, tx, pageTokens, TokenKey{ID: pageTokens, Key: key, CreatedAt: now})
+		return insertKey(ctx, tx, pageTokens, TokenKey{ID: pageTokens, Secret: key, CreatedAt: now})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("page token key: %w", err)
