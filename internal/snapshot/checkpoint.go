@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 // A checkpoint is one file: what a suspended VM has that its image has not, but for its disk.
 //
 //	magic "DMCK0001"
-//	memory size in bytes (8) | device state size (8)
-//	device state
+//	memory size in bytes (8) | notes size (8) | device state size (8)
+//	notes (small, the VM manager's own) | device state
 //	sections: first page (8) | pages (4) | kind (4), and for kind 1 the pages themselves
 //	an end section (kind 3, all else zero)
 //	CRC-32C of everything before (4)
@@ -30,6 +31,7 @@ const (
 	maxSection = 256
 	// maxState bounds device state, in bytes; it is 0.15 MB on QEMU 7.2.
 	maxState = 64 << 20
+	maxNotes = 4 << 10 // bytes
 )
 
 // ErrDamaged means a checkpoint cannot be trusted.
@@ -55,18 +57,19 @@ type CheckpointWriter struct {
 	DirtyBytes int64
 }
 
-// NewCheckpoint begins the checkpoint that will be at path.
-func NewCheckpoint(path string, memorySize uint64, state []byte) (*CheckpointWriter, error) {
+// NewCheckpoint begins the checkpoint that will be at path. Notes come back from LoadCheckpoint as they are.
+func NewCheckpoint(path string, memorySize uint64, notes, state []byte) (*CheckpointWriter, error) {
 	file, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create the checkpoint: %w", err)
 	}
 	w := &CheckpointWriter{path: path, file: file, page: make([]byte, maxSection*blockSize)}
 	w.out = bufio.NewWriterSize(file, 1<<20)
-	header := append([]byte(checkpointMagic), make([]byte, 16)...)
+	header := append([]byte(checkpointMagic), make([]byte, 24)...)
 	binary.LittleEndian.PutUint64(header[8:], memorySize)
-	binary.LittleEndian.PutUint64(header[16:], uint64(len(state)))
-	if err := w.write(header, state); err != nil {
+	binary.LittleEndian.PutUint64(header[16:], uint64(len(notes)))
+	binary.LittleEndian.PutUint64(header[24:], uint64(len(state)))
+	if err := w.write(header, notes, state); err != nil {
 		w.Abort()
 		return nil, err
 	}
@@ -160,28 +163,36 @@ func (w *CheckpointWriter) Abort() {
 	os.Remove(w.path + ".tmp")
 }
 
-// LoadCheckpoint puts the pages of a checkpoint into memory and writes the device state to state.
-// It checks every bound, and the checksum before it returns: on ErrDamaged the memory is spoiled
-// and the machine must not run.
-func LoadCheckpoint(in io.Reader, memorySize uint64, memory io.WriterAt, state io.Writer) error {
+// LoadCheckpoint puts the pages of a checkpoint into memory, writes the device state to state and
+// returns the notes. It checks every bound, and the checksum before it returns: on ErrDamaged the
+// memory is spoiled and the machine must not run.
+func LoadCheckpoint(in io.Reader, memorySize uint64, memory io.WriterAt, state io.Writer) (notes []byte, err error) {
 	r := &checkpointReader{in: bufio.NewReaderSize(in, 1<<20), buffer: make([]byte, maxSection*blockSize)}
-	header := r.read(24)
-	if r.err == nil && string(header[:8]) != checkpointMagic {
-		return fmt.Errorf("%w: unknown format", ErrDamaged)
+	header := r.read(32)
+	if r.err != nil {
+		return nil, r.err
 	}
-	if r.err == nil && binary.LittleEndian.Uint64(header[8:]) != memorySize {
-		return fmt.Errorf("%w: made for another memory size", ErrDamaged)
+	if string(header[:8]) != checkpointMagic {
+		return nil, fmt.Errorf("%w: unknown format", ErrDamaged)
 	}
-	if err := r.copyState(state, header); err != nil {
-		return err
+	if binary.LittleEndian.Uint64(header[8:]) != memorySize {
+		return nil, fmt.Errorf("%w: made for another memory size", ErrDamaged)
+	}
+	noteSize, stateSize := binary.LittleEndian.Uint64(header[16:]), binary.LittleEndian.Uint64(header[24:])
+	if noteSize > maxNotes || stateSize > maxState {
+		return nil, fmt.Errorf("%w: notes of %d and device state of %d bytes", ErrDamaged, noteSize, stateSize)
+	}
+	notes = bytes.Clone(r.read(int(noteSize)))
+	if err := r.copyState(state, stateSize); err != nil {
+		return nil, err
 	}
 	for {
 		more, err := r.section(memorySize, memory)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !more {
-			return r.checkSum()
+			return notes, r.checkSum()
 		}
 	}
 }
@@ -206,26 +217,19 @@ func (r *checkpointReader) read(n int) []byte {
 	return r.buffer[:n]
 }
 
-func (r *checkpointReader) copyState(state io.Writer, header []byte) error {
-	if r.err != nil {
-		return r.err
-	}
-	left := binary.LittleEndian.Uint64(header[16:])
-	if left > maxState {
-		return fmt.Errorf("%w: device state of %d bytes", ErrDamaged, left)
-	}
-	for left > 0 {
+func (r *checkpointReader) copyState(state io.Writer, left uint64) error {
+	for left > 0 && r.err == nil {
 		n := min(left, uint64(len(r.buffer)))
 		part := r.read(int(n))
 		if r.err != nil {
-			return r.err
+			break
 		}
 		if _, err := state.Write(part); err != nil {
 			return fmt.Errorf("copy the device state: %w", err)
 		}
 		left -= n
 	}
-	return nil
+	return r.err
 }
 
 var zeros = make([]byte, maxSection*blockSize)

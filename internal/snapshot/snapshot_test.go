@@ -35,7 +35,7 @@ func writeCheckpoint(t testing.TB) (path string, image, memory pages, state []by
 	copy(memory[700*blockSize:1300*blockSize], randomBytes(600 * blockSize)[1:])
 	state = randomBytes(150_000)
 	path = filepath.Join(t.TempDir(), "checkpoint")
-	w, err := NewCheckpoint(path, uint64(len(memory)), state)
+	w, err := NewCheckpoint(path, uint64(len(memory)), []byte("notes"), state)
 	require.NoError(t, err)
 	require.NoError(t, w.Add(memory, Run{1, 2}))
 	require.NoError(t, w.Add(memory, Run{700, 600}))
@@ -50,7 +50,9 @@ func TestACheckpointTurnsTheImageIntoTheVMAgain(t *testing.T) {
 	require.NoError(t, err)
 	defer file.Close()
 	var gotState bytes.Buffer
-	require.NoError(t, LoadCheckpoint(file, uint64(len(want)), restored, &gotState))
+	notes, err := LoadCheckpoint(file, uint64(len(want)), restored, &gotState)
+	require.NoError(t, err)
+	require.Equal(t, "notes", string(notes))
 	require.True(t, bytes.Equal(want, restored))
 	require.True(t, bytes.Equal(state, gotState.Bytes()))
 
@@ -74,7 +76,7 @@ func TestADamagedCheckpointIsNeverRestoredAsGood(t *testing.T) {
 		"another memory size": func(b []byte) []byte { b[8]++; return b },
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := LoadCheckpoint(bytes.NewReader(damage(bytes.Clone(good))), uint64(len(memory)), pages(bytes.Clone(image)), &bytes.Buffer{})
+			_, err := LoadCheckpoint(bytes.NewReader(damage(bytes.Clone(good))), uint64(len(memory)), pages(bytes.Clone(image)), &bytes.Buffer{})
 			require.ErrorIs(t, err, ErrDamaged)
 		})
 	}
@@ -88,7 +90,7 @@ func FuzzLoadCheckpoint(f *testing.F) {
 	f.Add(append([]byte(checkpointMagic), make([]byte, 64)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		memory := make(pages, 16*blockSize)
-		_ = LoadCheckpoint(bytes.NewReader(data), uint64(len(memory)), memory, &bytes.Buffer{})
+		_, _ = LoadCheckpoint(bytes.NewReader(data), uint64(len(memory)), memory, &bytes.Buffer{})
 	})
 }
 
