@@ -20,22 +20,19 @@ type errorKind struct {
 const (
 	IncompleteSignatureException        ErrorCode = "IncompleteSignatureException"
 	InvalidSignatureException           ErrorCode = "InvalidSignatureException"
-	MissingAuthenticationToken          ErrorCode = "MissingAuthenticationTokenException"
+	MissingAuthenticationTokenException ErrorCode = "MissingAuthenticationTokenException"
 	RequestEntityTooLargeException      ErrorCode = "RequestEntityTooLargeException"
 	UnknownOperationException           ErrorCode = "UnknownOperationException"
 	UnrecognizedClientException         ErrorCode = "UnrecognizedClientException"
-	methodNotAllowed                              = http.StatusMethodNotAllowed
-	internalErrorMessage                          = "The service encountered an internal error. Please try again."
-	memberMessage, memberCapitalMessage           = "message", "Message"
 )
 
 var commonErrors = map[ErrorCode]errorKind{
-	IncompleteSignatureException:   {status: http.StatusForbidden, members: []string{memberMessage}},
-	InvalidSignatureException:      {status: http.StatusForbidden, members: []string{memberMessage}},
-	MissingAuthenticationToken:     {status: http.StatusForbidden, members: []string{memberMessage}},
-	RequestEntityTooLargeException: {status: http.StatusRequestEntityTooLarge, members: []string{memberMessage}},
-	UnknownOperationException:      {status: http.StatusNotFound, members: []string{memberMessage}},
-	UnrecognizedClientException:    {status: http.StatusForbidden, members: []string{memberMessage}},
+	IncompleteSignatureException:        {status: http.StatusForbidden, members: []string{"message"}},
+	InvalidSignatureException:           {status: http.StatusForbidden, members: []string{"message"}},
+	MissingAuthenticationTokenException: {status: http.StatusForbidden, members: []string{"message"}},
+	RequestEntityTooLargeException:      {status: http.StatusRequestEntityTooLarge, members: []string{"message"}},
+	UnknownOperationException:           {status: http.StatusNotFound, members: []string{"message"}},
+	UnrecognizedClientException:         {status: http.StatusForbidden, members: []string{"message"}},
 }
 
 // Error is an error as a client sees it. Message is safe to show to a caller; Cause is for the
@@ -54,8 +51,8 @@ type Error struct {
 	Cause      error
 	RequestID  string // set on errors a client received
 
-	status       int    // overrides the status of Code, 0 = as the model says
-	messageNamed string // overrides the member the message travels in
+	status         int  // overrides the status of Code, 0 = as the model says
+	capitalMessage bool // the message travels in the member Message instead of message
 }
 
 func (e *Error) Error() string {
@@ -154,5 +151,5 @@ func Throttling(format string, args ...any) *Error {
 
 // Internal hides what went wrong from the caller and keeps it for the log: 500, which clients retry.
 func Internal(cause error) *Error {
-	return &Error{Code: InternalServerException, Message: internalErrorMessage, Cause: cause}
+	return &Error{Code: InternalServerException, Message: "The service encountered an internal error. Please try again.", Cause: cause}
 }

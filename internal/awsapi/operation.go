@@ -1,7 +1,10 @@
 // Package awsapi is the wire layer of the service: it checks signatures, routes requests, decodes and checks them against the service model, and encodes answers and errors.
 package awsapi
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 //go:generate go run ./gen -spec ../../spec/model.json -out .
 
@@ -26,6 +29,9 @@ func invoke[In, Out any](method func(Backend, context.Context, *In) (*Out, error
 		out, err := method(b, ctx, in)
 		if err != nil {
 			return nil, err
+		}
+		if out == nil {
+			return nil, errors.New("the backend returned neither an answer nor an error")
 		}
 		return out, nil
 	}
