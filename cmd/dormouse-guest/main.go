@@ -1,0 +1,41 @@
+// Command dormouse-guest is PID 1 of every microVM: it sets the machine up, runs the app as a container and serves the host.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	if len(os.Args) > 0 && os.Args[0] == containerInitName {
+		containerInit()
+	}
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "dormouse-guest runs as PID 1 of a microVM")
+		os.Exit(2)
+	}
+	// When PID 1 ends, the kernel panics and the VMM exits: a machine that could not be set up
+	// fails at once, with the reason on the serial console. A panic of the agent does the same.
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "dormouse-guest:", err)
+		os.Exit(1)
+	}
+}
+
+// run sets the machine up and serves the host for as long as the machine lives.
+func run() error {
+	if err := setUpMachine(); err != nil {
+		return err
+	}
+	secret, err := secretFromCommandLine()
+	if err != nil {
+		return err
+	}
+	identity, err := openIdentity()
+	if err != nil {
+		return err
+	}
+	server := newServer(secret, identity)
+	go server.app.reap()
+	return server.serve()
+}
