@@ -29,11 +29,20 @@ const (
 	cachedLeaves = 4096
 )
 
-// Scope is all an authority may vouch for. It is written into its certificate as critical name
-// constraints: whoever trusts it trusts it for nothing else.
+// Scope is all an authority may vouch for, besides localhost and 127.0.0.0/8. It is written into its
+// certificate as critical name constraints: whoever trusts it trusts it for nothing else.
 type Scope struct {
-	Domains []string       // each with everything below it
+	Domains []string       // lower case, each with everything below it
 	Nets    []netip.Prefix // IP addresses
+}
+
+// withLoopback adds what is always in scope. It also keeps both lists from being empty, which in a
+// certificate would mean no constraint at all.
+func (s Scope) withLoopback() Scope {
+	return Scope{
+		Domains: append([]string{"localhost"}, s.Domains...),
+		Nets:    append([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, s.Nets...),
+	}
 }
 
 // Authority signs certificates for the hosts clients ask for. It is safe for concurrent use.
@@ -138,6 +147,7 @@ func generate(scope Scope, now time.Time) (key *ecdsa.PrivateKey, der []byte, er
 		BasicConstraintsValid:       true,
 		IsCA:                        true,
 		MaxPathLenZero:              true,
+		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         scope.Domains,
 	}
