@@ -4,73 +4,62 @@ package netstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/jonboulle/clockwork"
+	"golang.org/x/time/rate"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
-// ErrClosed is what every blocked call returns once the stack is closed or its frame stream ended.
-var ErrClosed = errors.New("the microVM's network is closed")
+// nic is the only network card of a stack.
+const nic tcpip.NICID = 1
 
-// Config says what one VM may reach and through what. The zero value is a sealed VM: the host can
-// dial in, nothing goes out, and names do not resolve.
-type Config struct {
-	// Policy is what the guest may reach.
-	Policy Policy
-	// Services are TCP services inside the stack, for example 10.0.2.4:5000 for a registry
-	// mirror. They are reachable whatever the policy says. Port 53 of guest.ResolverIP is taken.
-	Services map[netip.AddrPort]Handler
-	// Resolver answers the guest's DNS questions; nil means net.DefaultResolver.
-	Resolver Resolver
-	// Dial makes connections that the policy allowed; nil means a net.Dialer. The address is
-	// always IP:port.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// HostAddrs lists the addresses of the host's own interfaces, asked for each connection;
-	// nil means net.InterfaceAddrs. The guest never reaches them.
-	HostAddrs func() ([]netip.Addr, error)
-	// Denied is told about each refused destination. It must not block; nil means nobody listens.
-	Denied func(Denial)
-	// Limits bounds what one guest can make the daemon hold.
-	Limits Limits
-	// Clock paces retries; nil means the real one.
-	Clock clockwork.Clock
+// The guest is one hop and well under a millisecond away, so small windows fill the link, and they
+// bound what a guest or its peers can make the daemon hold: twice tcpBuffer per connection.
+const (
+	tcpBuffer = 128 << 10 // bytes, each direction
+	// Nothing strays on a link of one hop, so closed connections need not be remembered for
+	// minutes, and a guest cannot pile them up.
+	timeWait = 200 * time.Millisecond
+	finWait2 = 5 * time.Second
+)
+
+// Stack is the network of one running VM.
+type Stack struct {
+	cfg      Config
+	net      *stack.Stack
+	link     *link
+	services map[netip.AddrPort]Handler
+	denials  *rate.Limiter
+	slots    chan struct{} // one token per connection of the guest
+	queries  chan struct{} // one token per DNS question
+
+	egressSent, egressReceived, denied atomic.Uint64
+
+	ctx    context.Context // ends when the frame stream does
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // why the stream ended; written before done is closed
+
+	mu     sync.Mutex
+	closed bool           // guarded by mu: no task begins any more
+	tasks  sync.WaitGroup // Add only under mu
 }
-
-// Handler serves one connection from the guest and closes it.
-type Handler func(net.Conn)
-
-// Limits bounds one VM. A zero member means its default.
-type Limits struct {
-	// Connections the guest may have open outwards at once; default 1024.
-	Connections int
-	// Queries of DNS that may be in flight at once; default 64.
-	Queries int
-	// ConnectTimeout bounds the dial behind one outward connection; default 10 s.
-	ConnectTimeout time.Duration
-	// QueryTimeout bounds one DNS question; default 5 s.
-	QueryTimeout time.Duration
-}
-
-// Denial is one refused destination.
-type Denial struct {
-	Destination netip.AddrPort
-	Rule        Rule
-}
-
-// Resolver is the part of *net.Resolver the guest's DNS server asks.
-type Resolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-	LookupCNAME(ctx context.Context, host string) (string, error)
-	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
-	LookupNS(ctx context.Context, name string) ([]*net.NS, error)
-	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
-	LookupTXT(ctx context.Context, name string) ([]string, error)
-	LookupAddr(ctx context.Context, addr string) ([]string, error)
-}
-
-var _ Resolver = (*net.Resolver)(nil)
 
 // Counters are totals since New. Directions are as the guest sees them.
 type Counters struct {
@@ -83,29 +72,79 @@ type Counters struct {
 	Denied uint64
 }
 
-// Stack is the network of one running VM.
-type Stack struct {
-	done chan struct{}
-}
-
 // New runs a stack over conn, QEMU's frame stream (-netdev stream), until Close or until the
-// stream ends. It owns conn from here on.
+// stream ends. It owns conn from here on, also when it fails.
 func New(conn net.Conn, cfg Config) (*Stack, error) {
-	return nil, errors.New("not written yet")
+	cfg = cfg.withDefaults()
+	s := &Stack{
+		cfg:      cfg,
+		services: make(map[netip.AddrPort]Handler, len(cfg.Services)+1),
+		denials:  rate.NewLimiter(denialsPerSecond, denialBurst),
+		slots:    make(chan struct{}, cfg.Limits.Connections),
+		queries:  make(chan struct{}, cfg.Limits.Queries),
+		done:     make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	local := map[netip.Addr]bool{gatewayAddr: true, resolverAddr: true}
+	for at, handler := range cfg.Services {
+		local[at.Addr()] = true
+		s.services[at] = handler
+	}
+	s.services[resolverPort] = s.serveDNSStream
+	s.link = newLink(conn, local)
+	names, err := s.assemble(local)
+	if err != nil {
+		s.cancel()
+		return nil, errors.Join(fmt.Errorf("set up the microVM's network: %w", err), conn.Close())
+	}
+	s.start(func() { s.serveDNSPackets(names) })
+	s.start(func() { s.link.writeFrames(s.ctx) })
+	go s.run()
+	return s, nil
 }
 
-// DialGuest connects to a TCP port of the guest from guest.GatewayIP. The connection has CloseWrite.
-// A port nobody listens on gives an error that is syscall.ECONNREFUSED.
-func (s *Stack) DialGuest(ctx context.Context, port uint16) (net.Conn, error) {
-	return nil, ErrClosed
+// assemble makes the TCP/IP stack and returns its DNS socket.
+func (s *Stack) assemble(local map[netip.Addr]bool) (*gonet.UDPConn, error) {
+	s.net = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+	})
+	steps := []tcpip.Error{
+		s.net.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPReceiveBufferSizeRangeOption{
+			Min: tcp.MinBufferSize, Default: tcpBuffer, Max: tcpBuffer}),
+		s.net.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPSendBufferSizeRangeOption{
+			Min: tcp.MinBufferSize, Default: tcpBuffer, Max: tcpBuffer}),
+		s.net.SetTransportProtocolOption(tcp.ProtocolNumber, new(tcpip.TCPModerateReceiveBufferOption(false))),
+		s.net.SetTransportProtocolOption(tcp.ProtocolNumber, new(tcpip.TCPTimeWaitTimeoutOption(timeWait))),
+		s.net.SetTransportProtocolOption(tcp.ProtocolNumber, new(tcpip.TCPLingerTimeoutOption(finWait2))),
+		s.net.CreateNIC(nic, ethernet.New(s.link)),
+		// Any destination is ours to answer: the forwarder stands in for the world.
+		s.net.SetPromiscuousMode(nic, true),
+		s.net.SetSpoofing(nic, true),
+		// No ARP before the first byte, and none that the guest could answer wrongly.
+		s.net.AddStaticNeighbor(nic, ipv4.ProtocolNumber, tcpipAddr(guestAddr), guestMAC),
+	}
+	for a := range local {
+		steps = append(steps, s.net.AddProtocolAddress(nic, tcpip.ProtocolAddress{
+			Protocol:          ipv4.ProtocolNumber,
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpipAddr(a), PrefixLen: guest.PrefixBits},
+		}, stack.AddressProperties{}))
+	}
+	for _, err := range steps {
+		if err != nil {
+			s.net.Destroy()
+			return nil, errors.New(err.String())
+		}
+	}
+	s.net.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}})
+	forwarder := tcp.NewForwarder(s.net, tcpBuffer, s.cfg.Limits.Connections, s.accept)
+	s.net.SetTransportProtocolHandler(tcp.ProtocolNumber, forwarder.HandlePacket)
+
+	at := fullAddress(resolverPort)
+	names, err := gonet.DialUDP(s.net, &at, nil, ipv4.ProtocolNumber)
+	if err != nil {
+		s.net.Destroy()
+		return nil, fmt.Errorf("open the DNS socket: %w", err)
+	}
+	return names, nil
 }
-
-// Counters returns the totals so far; after Close, the last ones.
-func (s *Stack) Counters() Counters { return Counters{} }
-
-// Close ends every connection of the VM and the frame stream, and waits until nothing of the
-// stack runs any more. A service's handler must return once its connection fails.
-func (s *Stack) Close() error { return nil }
-
-// Done is closed when the frame stream ended, by Close or by the other side.
-func (s *Stack) Done() <-chan struct{} { return s.done }
