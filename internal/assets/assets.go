@@ -23,15 +23,15 @@ const (
 
 // The files that set-up puts into those folders.
 const (
-	KernelImage    = "vmlinuz"          // in KernelAsset; the distribution's name for bzImage (amd64) and Image (arm64)
-	KernelModules  = "modules"          // in KernelAsset; what the distribution installs as /lib/modules/<version>
-	AgentBinary    = "dormouse-guest"   // in AgentAsset
-	Buildkitd      = "buildkitd"        // in BuildkitdAsset
-	Runc           = "runc"             // in RuncAsset
-	InitramfsImage = "initramfs.cpio"   // in InitramfsAsset
-	BaseLayout     = "layout"           // in BaseAsset; an OCI image layout
-	BuilderRootfs  = "rootfs.ext4"      // in BuilderAsset
-	RefName        = "dev.dormouse.ref" // annotation of each descriptor in the index.json of BaseLayout
+	KernelImage    = "vmlinuz"                           // in KernelAsset; the distribution's name for bzImage (amd64) and Image (arm64)
+	KernelModules  = "modules"                           // in KernelAsset; what the distribution installs as /lib/modules/<version>
+	AgentBinary    = "dormouse-guest"                    // in AgentAsset
+	Buildkitd      = "buildkitd"                         // in BuildkitdAsset
+	Runc           = "runc"                              // in RuncAsset
+	InitramfsImage = "initramfs.cpio"                    // in InitramfsAsset
+	BaseLayout     = "layout"                            // in BaseAsset; an OCI image layout
+	BuilderRootfs  = "rootfs.ext4"                       // in BuilderAsset
+	RefName        = "org.opencontainers.image.ref.name" // annotation of each descriptor in the index.json of BaseLayout: "debian:12"
 )
 
 // ErrIncomplete is what Open and Verify return (wrapped) when an asset is missing, cut short or
