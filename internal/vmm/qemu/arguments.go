@@ -60,7 +60,7 @@ func (d *Driver) arguments(cfg vmm.Config, mode mode) []string {
 		"-blockdev", "driver=raw,node-name=root,read-only=on,file=root0",
 		"-device", "virtio-blk-device,drive=root,serial=root",
 		"-blockdev", dataFile(cfg),
-		"-blockdev", "driver=raw,node-name=" + dataNode + ",file=" + dataFileNode,
+		"-blockdev", "driver=raw,node-name=" + dataNode + ",discard=unmap,file=" + dataFileNode,
 		"-device", "virtio-blk-device,drive=" + dataNode + ",serial=data",
 		"-netdev", "stream,id=net0,server=on,addr.type=unix,addr.path=" + networkSocket,
 		"-device", "virtio-net-device,netdev=net0,mac=" + guest.GuestMAC,
@@ -79,7 +79,7 @@ func dataFile(cfg vmm.Config) string {
 	if cfg.Data == "" {
 		return fmt.Sprintf("driver=null-co,node-name=%s,size=%d", dataFileNode, cfg.DataBytes)
 	}
-	return fmt.Sprintf("driver=file,node-name=%s,cache.no-flush=on,filename=%s", dataFileNode, escape(cfg.Data))
+	return fmt.Sprintf("driver=file,node-name=%s,cache.no-flush=on,discard=unmap,filename=%s", dataFileNode, escape(cfg.Data))
 }
 
 // escape doubles commas, as QEMU's option syntax wants.

@@ -50,11 +50,11 @@ func (m *machine) AttachData(ctx context.Context, path string) error {
 	defer file.Close()
 	const node = "data1"
 	err = m.withSet(ctx, dataSet, file, func(path string) error {
-		add := object{"driver": "file", "node-name": node, "filename": path, "cache": object{"no-flush": true}}
+		add := object{"driver": "file", "node-name": node, "filename": path, "discard": "unmap", "cache": object{"no-flush": true}}
 		if err := m.monitor.execute(ctx, "blockdev-add", add, nil); err != nil {
 			return err
 		}
-		reopen := object{"options": []object{{"driver": "raw", "node-name": dataNode, "file": node}}}
+		reopen := object{"options": []object{{"driver": "raw", "node-name": dataNode, "discard": "unmap", "file": node}}}
 		return m.monitor.execute(ctx, "blockdev-reopen", reopen, nil)
 	})
 	if err != nil {

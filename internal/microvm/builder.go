@@ -1,0 +1,209 @@
+package microvm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
+	"github.com/dormouse-dev/dormouse/internal/snapshot"
+	"github.com/dormouse-dev/dormouse/internal/telemetry"
+)
+
+// The builder is an image like any other, but for its capabilities and its registry mirror. 2 GiB
+// and two cores: BuildKit takes 0.2 GiB, compilers and package managers the rest.
+var builderSize = Size{MemoryMiB: 2 << 10, CPUs: 2, DiskBytes: 32 << 30}
+
+// mirrorAddr is where a builder reaches the local registry; set-up wrote it into its buildkitd.toml.
+var mirrorAddr = netip.MustParseAddrPort("10.0.2.4:5000")
+
+// buildkitPort is where buildkitd listens on the builder's loopback.
+const buildkitPort = 1234
+
+// BuilderConfig says what builders are made from.
+type BuilderConfig struct {
+	Rootfs string            // file
+	App    guest.BootRequest // starts buildkitd
+	Digest string            // changes when Rootfs or App does
+	// Snapshots is the folder where builder snapshots are kept, which data folders may share.
+	Snapshots string
+	// Mirror serves the local base images to builders.
+	Mirror http.Handler
+	// WarmUp runs builds in the builder before its snapshot is taken, so that what every build
+	// needs is in memory already; nil = none. WarmUpKey changes when what it does changes.
+	WarmUp    func(ctx context.Context, dial func(context.Context) (net.Conn, error)) error
+	WarmUpKey string
+	// Log tells what the making of the snapshot does.
+	Log io.Writer
+}
+
+// Builders starts builder microVMs from their snapshot, which it makes when it is first needed.
+type Builders struct {
+	m      *Manager
+	cfg    BuilderConfig
+	making sync.Mutex // held while the snapshot is opened or made
+	image  *snapshot.Image
+}
+
+// NewBuilders returns the builders of a manager.
+func NewBuilders(m *Manager, cfg BuilderConfig) *Builders { return &Builders{m: m, cfg: cfg} }
+
+// Builder is one running builder microVM.
+type Builder struct {
+	session *session
+	dir     string
+}
+
+// Dial connects to buildkitd.
+func (b *Builder) Dial(ctx context.Context) (net.Conn, error) {
+	return b.session.client.Forward(ctx, buildkitPort)
+}
+
+// Close throws the builder and all it holds away.
+func (b *Builder) Close() error {
+	b.session.end()
+	return os.RemoveAll(b.dir)
+}
+
+// Start starts a builder whose builds may reach what the egress connectors allow.
+func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error) {
+	image, err := b.Prepare(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the builder: %w", err)
+	}
+	dir, err := os.MkdirTemp(b.m.runsDir(), "builder-")
+	if err != nil {
+		return nil, fmt.Errorf("start a builder: %w", err)
+	}
+	network := b.network()
+	network.Policy = egressPolicy(egress, b.m.cfg.Network.Policy)
+	from := origin{image: image, disk: filepath.Join(dir, snapshot.DiskFile), network: network}
+	from.request.Hostname = "builder"
+	s, _, err := b.m.launcher.start(ctx, from, telemetry.Begin(b.m.clock, "disk"))
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("start a builder: %w", err)
+	}
+	return &Builder{session: s, dir: dir}, nil
+}
+
+// Prepare opens the builder's snapshot, or makes it: that boots the builder, waits for buildkitd
+// and warms it up. It takes about 15 s once per version of what goes into it.
+func (b *Builders) Prepare(ctx context.Context) (*snapshot.Image, error) {
+	b.making.Lock()
+	defer b.making.Unlock()
+	if b.image != nil {
+		return b.image, nil
+	}
+	if err := os.MkdirAll(b.cfg.Snapshots, 0o700); err != nil {
+		return nil, err
+	}
+	// Daemons with other data folders share the folder.
+	unlock, err := lockFile(filepath.Join(b.cfg.Snapshots, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	dir := filepath.Join(b.cfg.Snapshots, b.key())
+	image, err := snapshot.Open(dir, b.m.cfg.Present)
+	if errors.Is(err, fs.ErrNotExist) {
+		image, err = b.make(ctx, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.image = image
+	return image, nil
+}
+
+// key names the snapshot after everything it depends on.
+func (b *Builders) key() string {
+	present := b.m.cfg.Present
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []string{
+		present.VMM, present.Kernel, present.Initramfs, b.cfg.Digest, b.cfg.WarmUpKey, fmt.Sprint(builderSize),
+	}))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error) {
+	temporary, err := os.MkdirTemp(b.cfg.Snapshots, "making-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temporary)
+	root := filepath.Join(temporary, snapshot.RootFile)
+	if err := os.Link(b.cfg.Rootfs, root); err != nil {
+		if err := snapshot.Clone(b.cfg.Rootfs, root); err != nil {
+			return nil, err
+		}
+	}
+	app := b.cfg.App
+	app.Hostname = "builder"
+	network := b.network()
+	network.Policy = b.m.cfg.Network.Policy
+	s, err := b.m.boot(ctx, guestSpec{dir: temporary, size: builderSize, app: app, network: network, log: b.cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if err := b.warmUp(ctx, s); err != nil {
+		return nil, err
+	}
+	if _, err := b.m.take(ctx, s, temporary, builderSize); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temporary, dir); err != nil {
+		return nil, err
+	}
+	if err := snapshot.SyncDir(b.cfg.Snapshots); err != nil {
+		return nil, err
+	}
+	return snapshot.Open(dir, b.m.cfg.Present)
+}
+
+func (b *Builders) warmUp(ctx context.Context, s *session) error {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	app := b.m.follow(watching, s, b.cfg.Log)
+	for !listens(ctx, s, buildkitPort) {
+		select {
+		case code := <-app.code:
+			return fmt.Errorf("buildkitd exited with code %d", code)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-b.m.clock.After(hookPoll):
+		}
+	}
+	if b.cfg.WarmUp == nil {
+		return nil
+	}
+	dial := func(ctx context.Context) (net.Conn, error) { return s.client.Forward(ctx, buildkitPort) }
+	if err := b.cfg.WarmUp(ctx, dial); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	return nil
+}
+
+func lockFile(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { file.Close() }, nil
+}
