@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,9 +32,9 @@ const patience = 20 * time.Second
 
 // testGuest plays the VM: a TCP/IP stack of its own at the other end of the frame stream.
 type testGuest struct {
-	net  *stack.Stack
-	link *channel.Endpoint
-	conn net.Conn
+	net    *stack.Stack
+	link   *channel.Endpoint
+	unplug func() // ends the frame stream, as QEMU does when it dies
 }
 
 // newGuest plugs a guest into one end of a frame stream.
@@ -45,7 +46,6 @@ func newGuest(t testing.TB, conn net.Conn) *testGuest {
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
 		link: channel.New(1024, guest.MTU+header.EthernetMinimumSize, guestMAC),
-		conn: conn,
 	}
 	require.Nil(t, g.net.CreateNIC(nic, ethernet.New(g.link)))
 	require.Nil(t, g.net.AddProtocolAddress(nic, tcpip.ProtocolAddress{
@@ -57,20 +57,30 @@ func newGuest(t testing.TB, conn net.Conn) *testGuest {
 		{Destination: subnet, NIC: nic},
 		{Destination: header.IPv4EmptySubnet, Gateway: tcpipAddr(gatewayAddr), NIC: nic},
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	go g.send(ctx)
-	go g.receive()
+	g.plug(conn)
 	t.Cleanup(func() {
-		cancel()
-		conn.Close()
+		g.unplug()
 		g.net.Destroy()
 	})
 	return g
 }
 
-func (g *testGuest) send(ctx context.Context) {
+// plug connects the guest to a frame stream, until unplug.
+func (g *testGuest) plug(conn net.Conn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { g.send(ctx, conn) })
+	running.Go(func() { g.receive(conn) })
+	g.unplug = func() {
+		cancel()
+		conn.Close()
+		running.Wait()
+	}
+}
+
+func (g *testGuest) send(ctx context.Context, conn net.Conn) {
 	for packet := g.link.ReadContext(ctx); packet != nil; packet = g.link.ReadContext(ctx) {
-		_, err := g.conn.Write(appendFrame(nil, packet.AsSlices()...))
+		_, err := conn.Write(appendFrame(nil, packet.AsSlices()...))
 		packet.DecRef()
 		if err != nil {
 			return
@@ -78,8 +88,8 @@ func (g *testGuest) send(ctx context.Context) {
 	}
 }
 
-func (g *testGuest) receive() {
-	frames := newFrameReader(g.conn)
+func (g *testGuest) receive(conn net.Conn) {
+	frames := newFrameReader(conn)
 	for {
 		frame, err := frames.next()
 		if err != nil {
