@@ -77,7 +77,9 @@ const pathEnv = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 // makeRoot installs packages into a new root and writes it to a tar file.
 func makeRoot(ctx context.Context, w *workshop, tarFile string, packages []string, afterScripts ...string) error {
 	args := []string{
-		"--variant=apt", "--skip=output/dev", "--include=" + strings.Join(packages, ","),
+		"--variant=apt", "--include=" + strings.Join(packages, ","),
+		// a container's /dev is the runtime's; policy-rc.d is made by debian-before.sh, and stays
+		"--skip=output/dev", "--skip=chroot/policy-rc.d",
 		// documentation and translations, as in the slim images
 		"--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",

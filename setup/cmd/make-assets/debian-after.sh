@@ -4,9 +4,6 @@ set -eu
 rm "$1/etc/apt/preferences.d/no-usrmerge"
 # These two are the host's; the runtime of a container writes its own.
 rm -f "$1/etc/resolv.conf" "$1/etc/hostname"
-# Installing a package must not start its services: a build has no init to start them.
-printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
-chmod 755 "$1/usr/sbin/policy-rc.d"
 # Downloaded packages would end in a layer. Dockerfiles with a cache mount remove a file of this name.
 echo 'APT::Keep-Downloaded-Packages "false";' >"$1/etc/apt/apt.conf.d/docker-clean"
 printf 'Acquire::Languages "none";\nAcquire::GzipIndexes "true";\n' >"$1/etc/apt/apt.conf.d/docker-small-lists"

@@ -8,3 +8,6 @@ for dir in bin sbin lib lib64; do
 done
 mkdir -p "$1/etc/apt/preferences.d"
 printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/no-usrmerge"
+# Installing a package must not start its services, neither now nor in a build on top of the image.
+printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -48,7 +50,17 @@ func writeLayout(dir string, images []image) error {
 			}
 		}
 	}
-	return nil
+	return makeReadable(dir)
+}
+
+// makeReadable lets other users read the layers, as they may read the rest of a shared asset folder.
+func makeReadable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o644)
+	})
 }
 
 func (i image) build() (v1.Image, error) {

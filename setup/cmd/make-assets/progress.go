@@ -24,6 +24,6 @@ func (p progress) report(name string, step func() (bool, error)) error {
 	case worked:
 		outcome = "done"
 	}
-	fmt.Fprintf(p.out, "%s %s\n", outcome, time.Since(start).Round(100*time.Millisecond))
+	fmt.Fprintf(p.out, "%s %s\n", outcome, time.Since(start).Round(time.Second))
 	return err
 }

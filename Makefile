@@ -1,0 +1,43 @@
+# Run `make` for the list of targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-unit test-e2e bench lint clean
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# -p 2: two packages at a time, however many cores there are, because the end-to-end tests start VMs
+# and check times. They are last in the list. -timeout is per package.
+GOTESTSUM := go tool gotestsum --format pkgname-and-test-fails -- -p 2 -timeout 35m
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install and make what this machine needs (idempotent; no root needed once the packages are there)
+	@setup/setup.sh
+
+build: ## build bin/dormouse
+	@go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/dormouse ./cmd/dormouse
+
+demo: setup build ## a folder with a Dockerfile, all the way to a microVM that wakes
+	@demo/run.sh
+
+test: setup build ## all tests: unit with the race detector, end-to-end on real VMs
+	@DORMOUSE_E2E=1 $(GOTESTSUM) -race ./...
+
+test-unit: ## unit tests only; needs no set-up
+	@$(GOTESTSUM) -race $$(go list ./... | grep -v /test/e2e)
+
+test-e2e: setup build ## end-to-end tests only
+	@DORMOUSE_E2E=1 $(GOTESTSUM) -count=1 ./test/e2e/...
+
+bench: setup build ## measure, and write bench/latest.json
+	@go run ./bench
+
+lint: ## formatting, vet, and golangci-lint
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'lint: run gofmt -w on these files'; exit 1; }
+	@go vet ./...
+	@go run $(GOLANGCI_LINT) run
+
+clean: ## remove what the build made (assets and data folders stay)
+	@rm -rf bin
