@@ -3,9 +3,11 @@ package endpoint
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
 )
 
 // VMs finds the microVM behind an endpoint. Look-ups are on the path of every request: a map, no I/O.
@@ -51,10 +53,10 @@ type Lease interface {
 
 // What keeps a request from reaching the guest. The answers to clients are in answer.go.
 var (
-	ErrGone       = errors.New("microVM is terminating or terminated")
-	ErrSuspended  = errors.New("microVM is suspended and does not resume by itself")
-	ErrWakeFailed = errors.New("microVM could not be woken")
-	ErrBusy       = errors.New("too many requests wait for this microVM")
-	ErrRefused    = errors.New("nothing listens on that port of the microVM")
-	ErrStale      = errors.New("microVM was suspended since this lease was taken")
+	ErrGone       = microvm.ErrGone
+	ErrSuspended  = microvm.ErrSuspended
+	ErrWakeFailed = microvm.ErrWakeFailed
+	ErrBusy       = microvm.ErrBusy
+	ErrRefused    = guest.ErrRefused
+	ErrStale      = microvm.ErrStale
 )
