@@ -33,8 +33,6 @@ type Records interface {
 
 // Door is told which addresses have a microVM behind them.
 type Door interface {
-	// NextAddr returns an address after last that is not taken.
-	NextAddr(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	Expose(addr netip.Addr) error
 	Withdraw(addr netip.Addr)
 }
@@ -46,7 +44,8 @@ type Config struct {
 	Driver  vmm.Driver
 	Present snapshot.Machine // this installation; sizes are each image's own
 	Boot    BootConfig
-	Door    Door
+	// NextAddr returns an endpoint address after last that is not taken.
+	NextAddr func(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	// Network is the template of every guest's network; the policy comes from its connectors.
 	Network netstack.Config
 	Clock   clockwork.Clock
@@ -68,6 +67,7 @@ type Manager struct {
 	log      *slog.Logger
 	launcher *launcher
 	slots    chan struct{} // admission: launches and resumes under way
+	door     Door          // set by Start
 
 	stop    context.CancelCauseFunc // ends all actors
 	running context.Context         // until stop
@@ -84,7 +84,7 @@ type Manager struct {
 
 var errClosing = errors.New("the service is shutting down")
 
-// New makes a manager. Reconcile must come before anything else is asked of it.
+// New makes a manager. Start must come before anything else is asked of it.
 func New(cfg Config) (*Manager, error) {
 	if cfg.Warm == 0 {
 		cfg.Warm = 1
@@ -163,14 +163,14 @@ func (m *Manager) enter(v *vm) error {
 		addr, _ = netip.ParseAddr(rec.EndpointAddr)
 	} else {
 		var err error
-		addr, err = m.cfg.Door.NextAddr(m.lastAddr, func(a netip.Addr) bool { return m.byAddr[a] != nil })
+		addr, err = m.cfg.NextAddr(m.lastAddr, func(a netip.Addr) bool { return m.byAddr[a] != nil })
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCapacity, err)
 		}
 		m.lastAddr = addr
 		v.setAddr(addr)
 	}
-	if err := m.cfg.Door.Expose(addr); err != nil {
+	if err := m.door.Expose(addr); err != nil {
 		return fmt.Errorf("open the endpoint: %w", err)
 	}
 	m.vms[rec.ID], m.byEndpoint[rec.EndpointID], m.byAddr[addr] = v, v, v
@@ -185,7 +185,7 @@ func (m *Manager) leave(v *vm) {
 	rec := v.view.Load().rec
 	addr, err := netip.ParseAddr(rec.EndpointAddr)
 	if err == nil {
-		m.cfg.Door.Withdraw(addr)
+		m.door.Withdraw(addr)
 		delete(m.byAddr, addr)
 	}
 	delete(m.vms, rec.ID)

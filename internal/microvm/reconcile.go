@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,10 +18,11 @@ import (
 // adoptLimit bounds the take-over of one VMM.
 const adoptLimit = 10 * time.Second
 
-// Reconcile brings rows, processes and files together after a restart: running microVMs are
-// adopted, half-done suspends finished or rolled back, half-done launches ended, and everything
-// that belongs to nobody is removed. It must be called once, before the manager is used.
-func (m *Manager) Reconcile(ctx context.Context) error {
+// Start opens the endpoints of the microVMs there are, at door, and brings rows, processes and
+// files together after a restart: running microVMs are adopted, half-done suspends finished or
+// rolled back, half-done launches ended, and everything that belongs to nobody is removed.
+func (m *Manager) Start(ctx context.Context, door Door) error {
+	m.door = door
 	records, err := m.cfg.Records.LiveMicroVMs(ctx)
 	if err != nil {
 		return fmt.Errorf("reconcile: %w", err)
@@ -200,6 +202,9 @@ func (v *vm) takeOver(ctx context.Context, s *survivor) error {
 	// The clock did not stop with the daemon, but the daemon may have stopped before the agent was
 	// told its new secret; then it is told now.
 	request := guest.RestoreRequest{Secret: s.secret}
+	if _, err := rand.Read(request.Entropy[:]); err != nil {
+		return err
+	}
 	quick, stop := context.WithTimeout(ctx, adoptLimit/2)
 	defer stop()
 	if _, err := s.client.Restore(quick, request); err == nil {
