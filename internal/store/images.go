@@ -208,11 +208,20 @@ func (s *Store) DeleteImage(ctx context.Context, id string) error {
 	return nil
 }
 
-// ReplaceTags gives an image other tags, or returns ErrNotFound.
-func (s *Store) ReplaceTags(ctx context.Context, imageID string, tags map[string]string) error {
+// EditTags replaces the tags of an image by what edit makes of them (nil: it was created without
+// tags), with no other edit in between, or returns ErrNotFound. An error of edit changes nothing.
+func (s *Store) EditTags(ctx context.Context, imageID string, edit func(map[string]string) (map[string]string, error)) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE images SET tags = ? WHERE id = ?`, jsonOf(&tags), imageID)
-		return mustChange(res, err, ErrNotFound)
+		var tags map[string]string
+		if err := tx.QueryRowContext(ctx, `SELECT tags FROM images WHERE id = ?`, imageID).Scan(jsonOf(&tags)); err != nil {
+			return missing(err)
+		}
+		tags, err := edit(tags)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE images SET tags = ? WHERE id = ?`, jsonOf(&tags), imageID)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("tag image %s: %w", imageID, err)

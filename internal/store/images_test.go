@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,13 +220,29 @@ func TestBuildsOfAVersionAreListed(t *testing.T) {
 	require.Empty(t, builds)
 }
 
-func TestTagsAreReplaced(t *testing.T) {
+func TestConcurrentTagEditsAreAllKept(t *testing.T) {
 	s, ctx := openTest(t), context.Background()
 	i := addImage(t, s, "app")
 	require.Nil(t, i.Tags)
-	require.NoError(t, s.ReplaceTags(ctx, i.ID, map[string]string{"a": "b"}))
+	var wg sync.WaitGroup
+	for n := range 8 {
+		wg.Go(func() {
+			err := s.EditTags(ctx, i.ID, func(tags map[string]string) (map[string]string, error) {
+				edited := map[string]string{strconv.Itoa(n): "x"}
+				maps.Copy(edited, tags)
+				return edited, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	refused := errors.New("no")
+	refuse := func(map[string]string) (map[string]string, error) { return nil, refused }
+	require.ErrorIs(t, s.EditTags(ctx, i.ID, refuse), refused)
+	require.ErrorIs(t, s.EditTags(ctx, "none", refuse), ErrNotFound)
 	got, err := s.Image(ctx, i.ID)
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"a": "b"}, got.Tags)
-	require.ErrorIs(t, s.ReplaceTags(ctx, "none", nil), ErrNotFound)
+	require.Len(t, got.Tags, 8)
 }

@@ -1,0 +1,58 @@
+package control
+
+import (
+	"slices"
+
+	"github.com/dormouse-dev/dormouse/internal/arn"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+)
+
+const (
+	httpIngress    = "HTTP_INGRESS"
+	internetEgress = "INTERNET_EGRESS"
+)
+
+// direction is which way the traffic of a connector goes.
+type direction struct {
+	word    string
+	managed []string
+}
+
+// The managed network connectors (spec/behaviour.md 6). There is no NO_EGRESS.
+var (
+	ingress = direction{"ingress", []string{httpIngress, "ALL_INGRESS", "NO_INGRESS", "SHELL_INGRESS"}}
+	egress  = direction{"egress", []string{internetEgress}}
+)
+
+// check refuses connectors that cannot be used in this direction. action is the operation that asks.
+func (d direction) check(c awsapi.Caller, connectors []string, action string) error {
+	for _, text := range connectors {
+		connector, err := arn.ParseConnector(text)
+		if err != nil {
+			return awsapi.Validation("Malformed network connector ARN: %s", text)
+		}
+		switch connector.Account {
+		case arn.ManagedAccount:
+			if err := d.checkManaged(c, connector); err != nil {
+				return err
+			}
+		case c.AccountID:
+			// Customer connectors are made by a companion service that Dormouse does not have (spec/api.md 6).
+			return awsapi.NotFound("Network connector not found: %s", text)
+		default:
+			return denied(c, action, text)
+		}
+	}
+	return nil
+}
+
+func (d direction) checkManaged(c awsapi.Caller, connector arn.Connector) error {
+	known := slices.Contains(ingress.managed, connector.Name) || slices.Contains(egress.managed, connector.Name)
+	if !known || connector.Region != c.Region {
+		return awsapi.Validation("Unrecognized managed network connector ARN: %s", connector)
+	}
+	if !slices.Contains(d.managed, connector.Name) {
+		return awsapi.Validation("Network connector cannot be used for %s: %s", d.word, connector)
+	}
+	return nil
+}
