@@ -1,0 +1,176 @@
+package control
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/store"
+)
+
+// TestEveryDecisionIsWhatTheServiceDoes has one check for each row of Decisions.
+func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
+	checks := map[string]func(*testing.T, *rig){
+		"image identifier":         decideGetImage("app", awsapi.ValidationException),
+		"image of another account": decideGetImage(foreign, awsapi.AccessDeniedException),
+		"image of another region":  decideGetImage(elsewhere, awsapi.ResourceNotFoundException),
+		"microVM id prefix": func(t *testing.T, r *rig) {
+			require.True(t, strings.HasPrefix(r.run(t, store.VMRunning), "microvm-"))
+		},
+		"endpoint host label": func(t *testing.T, r *rig) {
+			out, err := r.GetMicrovm(r.ctx, &awsapi.GetMicrovmInput{MicrovmIdentifier: r.run(t, store.VMRunning)})
+			require.NoError(t, err)
+			require.NotContains(t, out.Endpoint, strings.TrimPrefix(out.MicrovmId, "microvm-"))
+		},
+		"suspend or resume in the wanted state": func(t *testing.T, r *rig) {
+			require.NoError(t, r.suspend(t, store.VMSuspended))
+			_, err := r.ResumeMicrovm(r.ctx, &awsapi.ResumeMicrovmInput{MicrovmIdentifier: r.run(t, store.VMRunning)})
+			require.NoError(t, err)
+			require.Empty(t, r.vms.calls)
+		},
+		"terminate of a terminated microVM": func(t *testing.T, r *rig) {
+			_, err := r.TerminateMicrovm(r.ctx, &awsapi.TerminateMicrovmInput{MicrovmIdentifier: r.run(t, store.VMTerminated)})
+			require.NoError(t, err)
+		},
+		"change of a terminated microVM": func(t *testing.T, r *rig) {
+			requireCode(t, r.suspend(t, store.VMTerminated), awsapi.ValidationException)
+		},
+		"suspend of a PENDING microVM": func(t *testing.T, r *rig) {
+			id := r.run(t, store.VMPending)
+			r.vms.err = microvm.ErrConflict
+			_, err := r.SuspendMicrovm(r.ctx, &awsapi.SuspendMicrovmInput{MicrovmIdentifier: id})
+			requireCode(t, err, awsapi.ConflictException)
+		},
+		"token of a PENDING or SUSPENDED microVM": func(t *testing.T, r *rig) {
+			require.NoError(t, r.mint(t, store.VMPending))
+			require.NoError(t, r.mint(t, store.VMSuspended))
+		},
+		"token of a microVM that has ended": func(t *testing.T, r *rig) {
+			requireCode(t, r.mint(t, store.VMTerminated), awsapi.ConflictException)
+		},
+		"duplicate image name": func(t *testing.T, r *rig) {
+			_, err := r.CreateMicrovmImage(r.ctx, createInput("app"))
+			requireCode(t, err, awsapi.ValidationException)
+		},
+		"code artifact": func(t *testing.T, r *rig) {
+			v, err := r.store.Version(r.ctx, mustImage(t, r, "app").ID, firstVersion)
+			require.NoError(t, err)
+			require.Equal(t, "s3://bkt/app.zip", v.Config.ArtifactURI)
+		},
+		"version status option": func(t *testing.T, r *rig) {
+			_, err := r.UpdateMicrovmImageVersion(r.ctx, &awsapi.UpdateMicrovmImageVersionInput{ImageIdentifier: appARN, ImageVersion: firstVersion, Status: "INACTIVE"})
+			require.NoError(t, err)
+			_, err = r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
+			requireCode(t, err, awsapi.ResourceNotFoundException)
+		},
+		"echoed base version as input": func(t *testing.T, r *rig) {
+			in := createInput("other")
+			in.BaseImageVersion = p("1.0")
+			_, err := r.CreateMicrovmImage(r.ctx, in)
+			requireCode(t, err, awsapi.ValidationException)
+			in.BaseImageVersion = p("1")
+			out, err := r.CreateMicrovmImage(r.ctx, in)
+			require.NoError(t, err)
+			require.Equal(t, p("1.0"), out.BaseImageVersion)
+		},
+		"empty list of connectors": func(t *testing.T, r *rig) {
+			out, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, IngressNetworkConnectors: []string{}, EgressNetworkConnectors: []string{}})
+			require.NoError(t, err)
+			require.Equal(t, []string{managed("HTTP_INGRESS")}, out.IngressNetworkConnectors)
+			require.Equal(t, []string{managed("INTERNET_EGRESS")}, out.EgressNetworkConnectors)
+		},
+		"run hook payload without a run hook": func(t *testing.T, r *rig) {
+			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, RunHookPayload: p("x")})
+			requireCode(t, err, awsapi.ValidationException)
+		},
+		"failure text of a version": func(t *testing.T, r *rig) {
+			version := r.addVersion(t, mustImage(t, r, "app"), store.VersionFailed)
+			out, err := r.GetMicrovmImageVersion(r.ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: appARN, ImageVersion: version})
+			require.NoError(t, err)
+			require.Nil(t, out.StateReason)
+		},
+		"runnable image states": func(t *testing.T, r *rig) {
+			for state, want := range map[string]awsapi.ErrorCode{
+				store.ImageCreated: "", store.ImageUpdated: "",
+				store.ImageUpdating: awsapi.ResourceNotFoundException, store.ImageUpdateFailed: awsapi.ResourceNotFoundException,
+			} {
+				require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{ImageID: mustImage(t, r, "app").ID, To: state}))
+				_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
+				requireCode(t, err, want)
+			}
+		},
+		"delete of an image that is being deleted": func(t *testing.T, r *rig) {
+			for range 2 {
+				out, err := r.DeleteMicrovmImage(r.ctx, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: appARN})
+				require.NoError(t, err)
+				require.Equal(t, awsapi.MicrovmImageStateDeleting, out.State)
+			}
+		},
+		"delete of an image that does not exist": func(t *testing.T, r *rig) {
+			_, err := r.DeleteMicrovmImage(r.ctx, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: noImage})
+			requireCode(t, err, awsapi.ResourceNotFoundException)
+		},
+		"client token of a deleted image": func(t *testing.T, r *rig) {
+			in := createInput("other")
+			in.ClientToken = p("tok")
+			_, err := r.CreateMicrovmImage(r.ctx, in)
+			require.NoError(t, err)
+			first := mustImage(t, r, "other").ID
+			require.NoError(t, r.store.DeleteImage(r.ctx, first))
+			_, err = r.CreateMicrovmImage(r.ctx, in)
+			require.NoError(t, err)
+			require.NotEqual(t, first, mustImage(t, r, "other").ID)
+		},
+		"list order": func(t *testing.T, r *rig) {
+			r.createImage(t, "later")
+			out, err := r.ListMicrovmImages(r.ctx, &awsapi.ListMicrovmImagesInput{})
+			require.NoError(t, err)
+			require.Equal(t, "later", out.Items[0].Name)
+			require.Equal(t, "app", out.Items[1].Name)
+		},
+	}
+	for _, d := range Decisions {
+		t.Run(d.Topic, func(t *testing.T) {
+			check := checks[d.Topic]
+			require.NotNil(t, check, "this row has no check")
+			r := newRig(t)
+			r.createImage(t, "app")
+			check(t, r)
+		})
+		delete(checks, d.Topic)
+	}
+	require.Empty(t, checks, "these checks have no row")
+}
+
+func decideGetImage(identifier string, code awsapi.ErrorCode) func(*testing.T, *rig) {
+	return func(t *testing.T, r *rig) {
+		_, err := r.GetMicrovmImage(r.ctx, &awsapi.GetMicrovmImageInput{ImageIdentifier: identifier})
+		requireCode(t, err, code)
+	}
+}
+
+func requireCode(t *testing.T, err error, code awsapi.ErrorCode) {
+	t.Helper()
+	if code == "" {
+		require.NoError(t, err)
+		return
+	}
+	var refusal *awsapi.Error
+	require.ErrorAs(t, err, &refusal)
+	require.Equal(t, code, refusal.Code)
+}
+
+func (r *rig) suspend(t *testing.T, state string) error {
+	t.Helper()
+	_, err := r.SuspendMicrovm(r.ctx, &awsapi.SuspendMicrovmInput{MicrovmIdentifier: r.run(t, state)})
+	return err
+}
+
+func (r *rig) mint(t *testing.T, state string) error {
+	t.Helper()
+	_, err := r.CreateMicrovmAuthToken(r.ctx, &awsapi.CreateMicrovmAuthTokenInput{MicrovmIdentifier: r.run(t, state), ExpirationInMinutes: 1})
+	return err
+}
