@@ -22,9 +22,6 @@ const (
 	cgroupRoot = "/sys/fs/cgroup"
 )
 
-// secretOption carries the first secret on the kernel command line, as 64 hex digits.
-const secretOption = "dormouse.secret="
-
 // setUpMachine takes the VM from "the kernel started /init" to disks, network and the app's root.
 func setUpMachine() error {
 	steps := []struct {
@@ -195,15 +192,15 @@ func secretFromCommandLine() (secret [guest.SecretSize]byte, err error) {
 
 func parseSecret(commandLine string) (secret [guest.SecretSize]byte, err error) {
 	for option := range strings.FieldsSeq(commandLine) {
-		text, found := strings.CutPrefix(option, secretOption)
+		text, found := strings.CutPrefix(option, guest.SecretOption)
 		if !found {
 			continue
 		}
 		decoded, err := hex.DecodeString(text)
 		if err != nil || len(decoded) != guest.SecretSize {
-			return secret, fmt.Errorf("%s needs %d hex digits", secretOption, 2*guest.SecretSize)
+			return secret, fmt.Errorf("%s needs %d hex digits", guest.SecretOption, 2*guest.SecretSize)
 		}
 		return [guest.SecretSize]byte(decoded), nil
 	}
-	return secret, fmt.Errorf("no %s on the kernel command line", secretOption)
+	return secret, fmt.Errorf("no %s on the kernel command line", guest.SecretOption)
 }
