@@ -14,7 +14,7 @@ import (
 )
 
 func TestManyRequestsWaitForOneWakeAndAllAreAnswered(t *testing.T) {
-	const requests = 200
+	const requests = 100
 	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
 		w.vm.listen(t, DefaultPort, http.HandlerFunc(echoBody))
 		w.vm.suspend()
