@@ -24,7 +24,7 @@ var (
 // Lease is a serving microVM as of one launch or resume.
 type Lease struct {
 	vm         *vm
-	session    *session
+	session    running
 	generation uint64
 }
 
@@ -91,7 +91,7 @@ func (l *Lease) Generation() uint64 { return l.generation }
 // Dial connects to a TCP port on the guest's loopback. ErrStale: the VM was suspended since the
 // lease was taken. A port nobody listens on gives guest.ErrRefused, at the first read.
 func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
-	conn, err := l.session.client.Forward(ctx, port)
+	conn, err := l.session.forward(ctx, port)
 	if err != nil && l.vm.view.Load().session != l.session {
 		return nil, errors.Join(ErrStale, err)
 	}

@@ -223,7 +223,7 @@ func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec Bake
 	disk := filepath.Join(spec.Dir, "validate.img")
 	defer os.Remove(disk)
 	phases := telemetry.Begin(m.clock, "disk")
-	s, _, err := m.launcher.start(ctx, origin{image: image, disk: disk, network: network}, phases)
+	s, _, err := m.launcher.startSession(ctx, origin{image: image, disk: disk, network: network}, phases)
 	if err != nil {
 		return err
 	}

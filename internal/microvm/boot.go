@@ -122,7 +122,7 @@ func (m *Manager) startApp(ctx context.Context, s *session, spec guestSpec, firs
 // explain adds the end of the serial console to an error of a guest that did not come up.
 func (s *session) explain(ctx context.Context, err error) error {
 	var refused guest.AgentError
-	if err == nil || errors.As(err, &refused) || !s.alive() {
+	if err == nil || errors.As(err, &refused) {
 		return err
 	}
 	console, consoleErr := s.machine.Console(context.WithoutCancel(ctx))

@@ -91,7 +91,7 @@ func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error)
 	network.Policy = egressPolicy(egress, b.m.cfg.Network.Policy)
 	from := origin{image: image, disk: filepath.Join(dir, snapshot.DiskFile), network: network}
 	from.request.Hostname = "builder"
-	s, _, err := b.m.launcher.start(ctx, from, telemetry.Begin(b.m.clock, "disk"))
+	s, _, err := b.m.launcher.startSession(ctx, from, telemetry.Begin(b.m.clock, "disk"))
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start a builder: %w", err)

@@ -42,7 +42,7 @@ func (v *vm) launch(ctx context.Context, c command) {
 	v.m.launcher.pool.use(v.image)
 }
 
-func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (*session, guest.RestoreReply, error) {
+func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (running, guest.RestoreReply, error) {
 	release, err := v.m.admit(ctx)
 	if err != nil {
 		return nil, guest.RestoreReply{}, err
@@ -64,7 +64,7 @@ func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (*session
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit+from.request.Hook.Timeout)
 	defer cancel()
-	return v.m.launcher.start(ctx, from, phases)
+	return v.m.starter.start(ctx, from, phases)
 }
 
 // origin is what launches and resumes of this microVM have in common.
@@ -114,7 +114,7 @@ func hookFailure(name string, hook store.Hook, reply guest.HookReply) string {
 
 // serve makes a started session the microVM's own: requests go through at once, and the record
 // follows. Should the daemon crash between the two, it finds the VMM and adopts it.
-func (v *vm) serve(c command, s *session, phases *telemetry.Phases) {
+func (v *vm) serve(c command, s running, phases *telemetry.Phases) {
 	v.generation++
 	v.touch()
 	rec := v.view.Load().rec

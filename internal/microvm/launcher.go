@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -39,7 +41,31 @@ type origin struct {
 	beforeRun func() error
 }
 
-// session is one stretch of running of a guest, between a launch or resume and a suspend or end.
+// starter starts guests; it is the launcher, but for tests of the actor.
+type starter interface {
+	start(ctx context.Context, from origin, phases *telemetry.Phases) (running, guest.RestoreReply, error)
+}
+
+// running is one stretch of running of a guest, between a launch or resume and a suspend or end,
+// as the actor of its microVM sees it.
+type running interface {
+	hook(ctx context.Context, request guest.HookRequest) (guest.HookReply, error)
+	forward(ctx context.Context, port uint16) (net.Conn, error)
+	events(ctx context.Context) iter.Seq2[guest.Event, error]
+	pause(ctx context.Context) error
+	goOn(ctx context.Context) error
+	checkpointTo(ctx context.Context, path, disk string) (dirty int64, err error)
+	vmmDone() <-chan struct{}     // the VMM has ended
+	networkDone() <-chan struct{} // the guest cannot be reached any more
+	end()
+}
+
+var (
+	_ starter = (*launcher)(nil)
+	_ running = (*session)(nil)
+)
+
+// session is a running guest: a machine, its network, and a client of its agent.
 type session struct {
 	machine vmm.Machine
 	stack   *netstack.Stack
@@ -50,7 +76,15 @@ type session struct {
 
 // start makes a guest run again as itself: its clock, random pool, names and secret are its own,
 // and its run or resume hook was called, when it returns. What the hook answered is in the reply.
-func (l *launcher) start(ctx context.Context, from origin, phases *telemetry.Phases) (*session, guest.RestoreReply, error) {
+func (l *launcher) start(ctx context.Context, from origin, phases *telemetry.Phases) (running, guest.RestoreReply, error) {
+	s, reply, err := l.startSession(ctx, from, phases)
+	if err != nil {
+		return nil, reply, err
+	}
+	return s, reply, nil
+}
+
+func (l *launcher) startSession(ctx context.Context, from origin, phases *telemetry.Phases) (*session, guest.RestoreReply, error) {
 	if from.checkpoint == "" {
 		phases.Next("disk")
 		if err := snapshot.Clone(from.image.Path(snapshot.DiskFile), from.disk); err != nil {
@@ -167,15 +201,22 @@ func (s *session) end() {
 	_ = os.RemoveAll(s.run)
 }
 
-// alive tells whether the VMM process still runs.
-func (s *session) alive() bool {
-	select {
-	case <-s.machine.Done():
-		return false
-	default:
-		return true
-	}
+func (s *session) hook(ctx context.Context, request guest.HookRequest) (guest.HookReply, error) {
+	return s.client.Hook(ctx, request)
 }
+
+func (s *session) forward(ctx context.Context, port uint16) (net.Conn, error) {
+	return s.client.Forward(ctx, port)
+}
+
+func (s *session) events(ctx context.Context) iter.Seq2[guest.Event, error] {
+	return s.client.Events(ctx)
+}
+
+func (s *session) pause(ctx context.Context) error { return s.machine.Pause(ctx) }
+func (s *session) goOn(ctx context.Context) error  { return s.machine.Resume(ctx) }
+func (s *session) vmmDone() <-chan struct{}        { return s.machine.Done() }
+func (s *session) networkDone() <-chan struct{}    { return s.stack.Done() }
 
 // anonymousFile is a file in memory that can be passed to a VMM.
 func anonymousFile(name string) (*os.File, error) {

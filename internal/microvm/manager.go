@@ -66,6 +66,7 @@ type Manager struct {
 	clock    clockwork.Clock
 	log      *slog.Logger
 	launcher *launcher
+	starter  starter       // the launcher, but for tests
 	slots    chan struct{} // admission: launches and resumes under way
 	door     Door          // set by Start
 
@@ -111,6 +112,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	warm := newPool(cfg.Driver, m.runsDir(), max(cfg.Warm, 0), cfg.WarmKeep, cfg.Clock, cfg.Log)
 	m.launcher = &launcher{driver: cfg.Driver, runs: m.runsDir(), pool: warm}
+	m.starter = m.launcher
 	m.running, m.stop = context.WithCancelCause(context.Background())
 	return m, nil
 }

@@ -43,7 +43,7 @@ func (v *vm) resume(ctx context.Context, c command) {
 	v.m.launcher.pool.use(v.image)
 }
 
-func (v *vm) restart(ctx context.Context, phases *telemetry.Phases, ran *bool) (*session, guest.RestoreReply, error) {
+func (v *vm) restart(ctx context.Context, phases *telemetry.Phases, ran *bool) (running, guest.RestoreReply, error) {
 	release, err := v.m.admit(ctx)
 	if err != nil {
 		return nil, guest.RestoreReply{}, err
@@ -60,7 +60,7 @@ func (v *vm) restart(ctx context.Context, phases *telemetry.Phases, ran *bool) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit+from.request.Hook.Timeout)
 	defer cancel()
-	return v.m.launcher.start(ctx, from, phases)
+	return v.m.starter.start(ctx, from, phases)
 }
 
 func (v *vm) notResumed(c command, err error, ran bool) {

@@ -55,12 +55,12 @@ func (v *vm) suspend(ctx context.Context, c command) {
 
 // suspendHook returns why the microVM must end instead of being suspended, "" if nothing speaks
 // against it. A hook that fails terminates the VM (live behaviour, spec/behaviour.md 18).
-func (v *vm) suspendHook(ctx context.Context, s *session) string {
+func (v *vm) suspendHook(ctx context.Context, s running) string {
 	hook := v.version.Config.Hooks.Suspend
 	if !hook.Enabled {
 		return ""
 	}
-	reply, err := s.client.Hook(ctx, hookRequest("suspend", v.version.Config.Hooks.Port, hook))
+	reply, err := s.hook(ctx, hookRequest("suspend", v.version.Config.Hooks.Port, hook))
 	if err != nil {
 		reply.Error = err.Error()
 	}
@@ -68,11 +68,11 @@ func (v *vm) suspendHook(ctx context.Context, s *session) string {
 }
 
 // save writes the checkpoint and records SUSPENDED.
-func (v *vm) save(ctx context.Context, c command, s *session, phases *telemetry.Phases) error {
+func (v *vm) save(ctx context.Context, c command, s running, phases *telemetry.Phases) error {
 	ctx, cancel := context.WithTimeout(ctx, saveLimit)
 	defer cancel()
 	phases.Next("pause")
-	if err := s.machine.Pause(ctx); err != nil {
+	if err := s.pause(ctx); err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
 	phases.Next("checkpoint")
@@ -83,7 +83,6 @@ func (v *vm) save(ctx context.Context, c command, s *session, phases *telemetry.
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	phases.Next("commit")
 	rec := v.view.Load().rec
 	rec.State, rec.SuspendedAt = store.VMSuspended, v.m.clock.Now()
 	e := v.event(c, "suspend")
@@ -93,19 +92,19 @@ func (v *vm) save(ctx context.Context, c command, s *session, phases *telemetry.
 }
 
 // goOn lets a VM run again whose suspend failed, and reports why.
-func (v *vm) goOn(c command, s *session, cause error) {
+func (v *vm) goOn(c command, s running, cause error) {
 	v.logFailure("suspend", c, cause)
 	_ = os.Remove(v.checkpoint())
 	c.detail = cause.Error()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	if err := s.machine.Resume(ctx); err != nil || !s.alive() {
+	if err := s.goOn(ctx); err != nil {
 		v.endSession(c, s, reasonVMMDied)
 		return
 	}
 	if hook := v.version.Config.Hooks.Resume; hook.Enabled {
 		// The app has been told that it sleeps; tell it that it woke.
-		if reply, err := s.client.Hook(ctx, hookRequest("resume", v.version.Config.Hooks.Port, hook)); err != nil || reply.Status != 200 {
+		if reply, err := s.hook(ctx, hookRequest("resume", v.version.Config.Hooks.Port, hook)); err != nil || reply.Status != 200 {
 			v.logFailure("resume hook after a failed suspend", c, errors.Join(err, errors.New(hookFailure("Resume", hook, reply))))
 		}
 	}

@@ -26,7 +26,7 @@ func (v *vm) terminate(ctx context.Context, c command) {
 	c.accept(nil)
 	if hook := v.version.Config.Hooks.Terminate; hook.Enabled && c.cause != causeExit {
 		// Whatever it answers, the VM ends.
-		if _, err := s.client.Hook(ctx, hookRequest("terminate", v.version.Config.Hooks.Port, hook)); err != nil {
+		if _, err := s.hook(ctx, hookRequest("terminate", v.version.Config.Hooks.Port, hook)); err != nil {
 			v.logFailure("terminate hook", c, err)
 		}
 	}
@@ -47,7 +47,7 @@ func (v *vm) begin(c command, reason string) {
 }
 
 // endSession ends a VM whose session may not be shown (any more).
-func (v *vm) endSession(c command, s *session, reason string) {
+func (v *vm) endSession(c command, s running, reason string) {
 	v.begin(c, reason)
 	s.end()
 	v.end(c, reason)

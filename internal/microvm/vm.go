@@ -72,7 +72,7 @@ type vm struct {
 // changed of the old one.
 type view struct {
 	rec        store.MicroVM
-	session    *session // nil unless it serves
+	session    running // nil unless it serves
 	generation uint64
 	wakeErr    error // why the last wake failed
 	changed    chan struct{}
@@ -182,7 +182,7 @@ func (v *vm) perform(c command) {
 }
 
 // change records a new state and shows it. rec.State must be the new state.
-func (v *vm) change(rec store.MicroVM, s *session, e store.Event) error {
+func (v *vm) change(rec store.MicroVM, s running, e store.Event) error {
 	before := v.view.Load()
 	if !legal(before.rec.State, rec.State) {
 		return fmt.Errorf("microVM %s: %s → %s is not a legal change", v.id, before.rec.State, rec.State)
@@ -197,7 +197,7 @@ func (v *vm) change(rec store.MicroVM, s *session, e store.Event) error {
 }
 
 // show publishes a view and wakes everybody who waits for a change.
-func (v *vm) show(rec store.MicroVM, s *session, wakeErr error) {
+func (v *vm) show(rec store.MicroVM, s running, wakeErr error) {
 	before := v.view.Load()
 	v.view.Store(&view{rec: rec, session: s, generation: v.generation, wakeErr: wakeErr, changed: make(chan struct{})})
 	close(before.changed)
@@ -209,7 +209,7 @@ func (v *vm) event(c command, operation string) store.Event {
 
 func (v *vm) vmmDone() <-chan struct{} {
 	if s := v.view.Load().session; s != nil {
-		return s.machine.Done()
+		return s.vmmDone()
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 const watchDelay = time.Second
 
 // watch reports to the actor when the app's main process ends. It ends with the session.
-func (v *vm) watch(s *session) {
+func (v *vm) watch(s running) {
 	if s == nil {
 		return
 	}
@@ -21,13 +21,13 @@ func (v *vm) watch(s *session) {
 	go func() {
 		select {
 		case <-delay.Chan():
-		case <-s.stack.Done():
+		case <-s.networkDone():
 			delay.Stop()
 			return
 		}
 		ctx, cancel := context.WithCancel(v.m.running)
 		defer cancel()
-		for event, err := range s.client.Events(ctx) {
+		for event, err := range s.events(ctx) {
 			if err != nil {
 				return // the session has ended; if the VMM died, the actor sees that itself
 			}

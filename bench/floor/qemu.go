@@ -1,0 +1,195 @@
+// Package floor measures what QEMU alone needs to restore a snapshot and answer a request: the least any launch or wake can take. It shares no code with the product.
+package floor
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Snapshot is where an image snapshot's files are, and the machine they fit.
+type Snapshot struct {
+	Dir       string // holds memory, device.state, disk.img and rootfs.img
+	MemoryMiB int
+	CPUs      int
+	Accel     string // tcg or kvm
+	CPU       string // QEMU's -cpu
+}
+
+func (s Snapshot) file(name string) string { return filepath.Join(s.Dir, name) }
+
+// qemu is one QEMU process with its monitor.
+type qemu struct {
+	cmd     *exec.Cmd
+	dir     string
+	monitor *net.UnixConn
+	replies *bufio.Reader
+	port    int // of the host, forwarded to the guest's 8080
+}
+
+// start runs QEMU on the snapshot, waiting for device state. The network is QEMU's own user
+// network; guest addresses are the same as in the product.
+func start(s Snapshot, dir, disk string) (*qemu, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	share := fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=off", s.MemoryMiB, s.file("memory"))
+	cmd := exec.Command("qemu-system-x86_64",
+		"-M", "microvm,memory-backend=ram", "-accel", s.Accel, "-cpu", s.CPU,
+		"-smp", fmt.Sprint(s.CPUs), "-m", fmt.Sprint(s.MemoryMiB), "-object", share,
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-global", "virtio-mmio.force-legacy=false", "-global", "migration.send-configuration=off",
+		"-chardev", "ringbuf,id=console,size=65536", "-serial", "chardev:console",
+		"-qmp", "unix:qmp.sock,server=on,wait=off",
+		"-blockdev", "driver=file,node-name=root0,read-only=on,filename="+s.file("rootfs.img"),
+		"-blockdev", "driver=raw,node-name=root,read-only=on,file=root0", "-device", "virtio-blk-device,drive=root,serial=root",
+		"-blockdev", "driver=file,node-name=data0,cache.no-flush=on,discard=unmap,filename="+disk,
+		"-blockdev", "driver=raw,node-name=data,discard=unmap,file=data0", "-device", "virtio-blk-device,drive=data,serial=data",
+		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:8080", port),
+		"-device", "virtio-net-device,netdev=net0,mac=52:54:00:12:34:56", "-device", "virtio-rng-device",
+		"-S", "-incoming", "defer")
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	q := &qemu{cmd: cmd, dir: dir, port: port}
+	if err := q.connect(); err != nil {
+		q.kill()
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *qemu) connect() error {
+	address := &net.UnixAddr{Net: "unix", Name: filepath.Join(q.dir, "qmp.sock")}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		conn, err := net.DialUnix("unix", nil, address)
+		if err == nil {
+			q.monitor, q.replies = conn, bufio.NewReaderSize(conn, 1<<20)
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("connect to QEMU: %w", err)
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	if _, err := q.replies.ReadString('\n'); err != nil {
+		return err
+	}
+	return q.command("qmp_capabilities", nil, nil)
+}
+
+// command runs a monitor command, passing file along if there is one.
+func (q *qemu) command(name string, arguments map[string]any, result any, file ...*os.File) error {
+	text, err := json.Marshal(map[string]any{"execute": name, "arguments": arguments})
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if len(file) == 1 {
+		rights = unix.UnixRights(int(file[0].Fd()))
+	}
+	if _, _, err := q.monitor.WriteMsgUnix(append(text, '\n'), rights, nil); err != nil {
+		return err
+	}
+	for {
+		line, err := q.replies.ReadBytes('\n')
+		if err != nil {
+			return fmt.Errorf("QMP %s: %w", name, err)
+		}
+		var reply struct {
+			Event  string          `json:"event"`
+			Error  json.RawMessage `json:"error"`
+			Return json.RawMessage `json:"return"`
+		}
+		if err := json.Unmarshal(line, &reply); err != nil {
+			return err
+		}
+		switch {
+		case reply.Event != "":
+		case reply.Error != nil:
+			return fmt.Errorf("QMP %s: %s", name, reply.Error)
+		case result != nil:
+			return json.Unmarshal(reply.Return, result)
+		default:
+			return nil
+		}
+	}
+}
+
+// load reads device state and lets the guest run.
+func (q *qemu) load(state string) error {
+	file, err := os.Open(state)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := q.command("getfd", map[string]any{"fdname": "state"}, nil, file); err != nil {
+		return err
+	}
+	if err := q.command("migrate-incoming", map[string]any{"uri": "fd:state"}, nil); err != nil {
+		return err
+	}
+	for {
+		var status struct{ Status string }
+		if err := q.command("query-status", nil, &status); err != nil {
+			return err
+		}
+		if status.Status != "inmigrate" {
+			return q.command("cont", nil, nil)
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+func (q *qemu) kill() {
+	_ = q.cmd.Process.Kill()
+	_ = q.cmd.Wait()
+	if q.monitor != nil {
+		q.monitor.Close()
+	}
+}
+
+// request sends one GET / and reads a 200 whole. QEMU's user network accepts the connection
+// itself and holds it until the guest answers.
+func (q *qemu) request() error {
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", q.port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: floor\r\nConnection: close\r\n\r\n"); err != nil {
+		return err
+	}
+	status, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(status, " 200 ") {
+		return errors.New("the guest answered " + strings.TrimSpace(status))
+	}
+	return nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
