@@ -85,28 +85,32 @@ func (e *Error) kind() (errorKind, bool) {
 	return kind, ok
 }
 
-// WithCause keeps what really happened, for the log.
+// WithCause returns a copy of e that keeps what really happened, for the log.
 func (e *Error) WithCause(err error) *Error {
-	e.Cause = err
-	return e
+	with := *e
+	with.Cause = err
+	return &with
 }
 
-// WithResource names what the error is about.
+// WithResource returns a copy of e that names what it is about.
 func (e *Error) WithResource(id, kind string) *Error {
-	e.ResourceID, e.ResourceType = id, kind
-	return e
+	with := *e
+	with.ResourceID, with.ResourceType = id, kind
+	return &with
 }
 
-// WithQuota names the quota that was reached.
+// WithQuota returns a copy of e that names the quota that was reached.
 func (e *Error) WithQuota(service, quota string) *Error {
-	e.ServiceCode, e.QuotaCode = service, quota
-	return e
+	with := *e
+	with.ServiceCode, with.QuotaCode = service, quota
+	return &with
 }
 
-// WithRetryAfter tells the client when to come back.
+// WithRetryAfter returns a copy of e that tells the client when to come back.
 func (e *Error) WithRetryAfter(d time.Duration) *Error {
-	e.RetryAfter = d
-	return e
+	with := *e
+	with.RetryAfter = d
+	return &with
 }
 
 // Errorf makes an error of any code; the format and its arguments become the caller's message.

@@ -32,6 +32,30 @@ func TestATokenDoesNotShowItsCursor(t *testing.T) {
 	require.NotEqual(t, c.Seal(listing, "a"), c.Seal(listing, "a"))
 }
 
+func TestItemsAddedBetweenTwoPagesShiftNothing(t *testing.T) {
+	c := newCodec(t, 1)
+	items := []string{"b", "d", "f", "h"}
+	page := func(token string) (listed []string, next string) {
+		var cursor string
+		if token != "" {
+			var err error
+			cursor, err = c.Open(listing, token)
+			require.NoError(t, err)
+		}
+		for _, item := range items {
+			if item > cursor && len(listed) < 2 {
+				listed = append(listed, item)
+			}
+		}
+		return listed, c.Seal(listing, listed[len(listed)-1])
+	}
+	first, next := page("")
+	require.Equal(t, []string{"b", "d"}, first)
+	items = []string{"a", "b", "c", "e", "f", "h"} // a, c and e are new, d is gone
+	second, _ := page(next)
+	require.Equal(t, []string{"e", "f"}, second)
+}
+
 func TestAnotherListingRefusesAToken(t *testing.T) {
 	c := newCodec(t, 1)
 	token := c.Seal(listing, "cursor")

@@ -23,8 +23,8 @@ import (
 // maxAnswer bounds an answer, in bytes. Pages have at most 50 items of some 300 KiB.
 const maxAnswer = 16 << 20
 
-// Client calls one server with the keys of one account. It does not retry.
-// Its zero HTTP client has no timeout: calls end with their context.
+// Client calls one server with the keys of one account. It does not retry, and it has no timeout
+// of its own: calls end with their context.
 type Client struct {
 	endpoint string // scheme://host[:port][/prefix], no slash at the end
 	region   string
