@@ -8,16 +8,9 @@ import (
 	"strings"
 
 	"github.com/rclone/gofakes3/signature"
+
+	"github.com/dormouse-dev/dormouse/internal/sigv4"
 )
-
-// Credentials finds the secret of an access key and the account it belongs to.
-// For a key that does not exist the error wraps ErrUnknownAccessKey.
-type Credentials interface {
-	Secret(ctx context.Context, accessKeyID string) (secret, accountID string, err error)
-}
-
-// ErrUnknownAccessKey is what Credentials answers for an access key that does not exist.
-var ErrUnknownAccessKey = errors.New("unknown access key")
 
 // signer is who signed a request, and what the signatures of its chunks start from.
 type signer struct {
@@ -31,6 +24,8 @@ type signer struct {
 
 // authenticate checks the SigV4 signature in r's Authorization header or query, and that it was
 // made at most 15 minutes ago (or, presigned, has not expired). The payload is not looked at.
+// S3 needs more of SigV4 than the API and package sigv4 do: presigned URLs, and every x-amz-*
+// header signed, so that nobody turns a presigned upload into a copy.
 func (s *Server) authenticate(r *http.Request) (*signer, error) {
 	var found signer
 	var failure error
@@ -38,7 +33,7 @@ func (s *Server) authenticate(r *http.Request) (*signer, error) {
 		found.secret, found.account, failure = s.credentials.Secret(r.Context(), accessKeyID)
 		return found.secret, failure == nil
 	})
-	if failure != nil && !errors.Is(failure, ErrUnknownAccessKey) {
+	if failure != nil && !errors.Is(failure, sigv4.ErrUnknownKey) {
 		return nil, fmt.Errorf("look up access key: %w", failure)
 	}
 	if code != signature.ErrNone {

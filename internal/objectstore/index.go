@@ -35,6 +35,10 @@ type object struct {
 }
 
 func openIndex(ctx context.Context, dir string) (*index, error) {
+	dir, err := filepath.Abs(dir) // a file URI has no relative form
+	if err != nil {
+		return nil, err
+	}
 	options := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "busy_timeout(10000)", "cache_size(-512)"}}
 	dsn := url.URL{Scheme: "file", Path: filepath.Join(dir, "index.db"), RawQuery: options.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())

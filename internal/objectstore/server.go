@@ -15,6 +15,8 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/rclone/gofakes3"
 	"golang.org/x/net/netutil"
+
+	"github.com/dormouse-dev/dormouse/internal/sigv4"
 )
 
 const (
@@ -30,7 +32,7 @@ const (
 // ServerConfig is what an embedded S3 server needs.
 type ServerConfig struct {
 	Dir         string // its own folder, made when missing
-	Credentials Credentials
+	Credentials sigv4.Credentials
 	ObjectLimit int64           // bytes of one object; 0 is DefaultObjectLimit
 	Clock       clockwork.Clock // for modification times; nil is the real one
 	Log         *slog.Logger    // nil is slog.Default()
@@ -39,7 +41,7 @@ type ServerConfig struct {
 // Server is the embedded S3 server and the store behind it. Buckets belong to the account that
 // made them; nobody else reads, lists or writes them.
 type Server struct {
-	credentials Credentials
+	credentials sigv4.Credentials
 	limit       int64
 	backend     *backend
 	s3          http.Handler
@@ -191,8 +193,8 @@ func isRefusal(err error) bool {
 	return errors.As(err, &own) || errors.As(err, &api)
 }
 
-// bucketFromHost turns a virtual-hosted request into a path-style one. All names below localhost
-// are the loopback address (RFC 6761), so BUCKET.localhost needs no DNS.
+// bucketFromHost turns a virtual-hosted request into a path-style one. Most resolvers know that all
+// names below localhost are the loopback address (RFC 6761), so BUCKET.localhost needs no DNS.
 func bucketFromHost(r *http.Request) {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {

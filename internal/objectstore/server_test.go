@@ -24,9 +24,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/sigv4"
 )
 
-// keys is a Credentials of two accounts; the secret of NAME is NAME-secret.
+// keys is a sigv4.Credentials of two accounts; the secret of NAME is NAME-secret.
 type keys struct{}
 
 func (keys) Secret(_ context.Context, id string) (secret, account string, err error) {
@@ -38,7 +40,7 @@ func (keys) Secret(_ context.Context, id string) (secret, account string, err er
 	case "BROKEN":
 		return "", "", errors.New("database is gone")
 	}
-	return "", "", fmt.Errorf("access key %s: %w", id, ErrUnknownAccessKey)
+	return "", "", fmt.Errorf("access key %s: %w", id, sigv4.ErrUnknownKey)
 }
 
 type fixture struct {
@@ -426,7 +428,8 @@ func TestARestartKeepsObjectsAndSweepsWhatACrashLeft(t *testing.T) {
 	require.NoError(t, os.WriteFile(orphan, []byte("renamed, row not committed"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "incoming", "half"), []byte("hal"), 0o600))
 
-	again, err := NewServer(ServerConfig{Dir: f.dir, Credentials: keys{}})
+	t.Chdir(filepath.Dir(f.dir)) // a relative folder is as good
+	again, err := NewServer(ServerConfig{Dir: filepath.Base(f.dir), Credentials: keys{}})
 	require.NoError(t, err)
 	defer again.Close()
 	require.NoFileExists(t, orphan)
