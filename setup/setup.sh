@@ -30,4 +30,4 @@ source setup/toolchain.sh
 
 step packages ensure_packages
 step go ensure_go
-exec go run ./setup/cmd/make-assets -done "$own_steps"
+exec bin/make-assets -done "$own_steps"

@@ -146,10 +146,10 @@ func isLibrary(name string) bool {
 	return loader || library && !strings.HasPrefix(path.Base(name), "libperl.")
 }
 
-// mergeUsr turns "lib/x" and "/lib/x" into "usr/lib/x" and "/usr/lib/x".
+// mergeUsr turns "./lib/x" into "usr/lib/x" and "/lib/x" into "/usr/lib/x".
 func mergeUsr(name string) string {
-	rooted := strings.HasPrefix(name, "/")
-	bare := strings.TrimPrefix(name, "/")
+	name = strings.TrimPrefix(name, "./")
+	bare, rooted := strings.CutPrefix(name, "/")
 	for _, dir := range []string{"bin/", "sbin/", "lib/", "lib64/"} {
 		if strings.HasPrefix(bare, dir) {
 			bare = "usr/" + bare
@@ -158,7 +158,7 @@ func mergeUsr(name string) string {
 	if rooted {
 		return "/" + bare
 	}
-	return strings.TrimPrefix(bare, "./")
+	return bare
 }
 
 // addBusyboxLinks makes a link for every command that busybox has and no package brought.
