@@ -12,11 +12,13 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// A SYN that is lost because the guest was not up yet is repeated after firstRepeat, then after
-// twice as long each time, so that a dial ends at most twice as late as it could have. TCP itself
+// QEMU holds frames that arrive while the VM is paused or waits for its state, and hands them over
+// when it runs (measured with 7.2), so a SYN may be sent early. One that is lost all the same, for
+// example because the guest's card was just being set up, is repeated after firstRepeat and then
+// after twice as long each time: the dial ends at most twice as late as it could have. TCP itself
 // repeats only after a second.
 const (
-	firstRepeat = 10 * time.Millisecond
+	firstRepeat = 20 * time.Millisecond
 	lastRepeat  = 640 * time.Millisecond
 )
 
