@@ -3,6 +3,8 @@ package endpoint
 import (
 	"errors"
 	"net/http"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
 // Headers of the proxy's own. Requests lose every header that starts with headerPrefix on the way to
@@ -33,7 +35,7 @@ var (
 	portDenied    = answer{http.StatusForbidden, "PORT_DENIED", "Access to port denied"}
 	ingressDenied = answer{http.StatusForbidden, "INGRESS_DENIED", "Access to port denied"}
 
-	appConnectFailed     = answer{http.StatusBadGateway, "APP_CONNECT_FAILED", ""}       // nothing listens on the port
+	appConnectFailed     = answer{http.StatusBadGateway, "APP_CONNECT_FAILED", ""}       // nothing listens on the port, or it does not accept
 	appResponseFailed    = answer{http.StatusBadGateway, "APP_RESPONSE_FAILED", ""}      // connected, but no valid HTTP response
 	appH2Unsupported     = answer{http.StatusBadGateway, "APP_H2_UNSUPPORTED", ""}       // X-aws-proxy-force-h2: true
 	microvmConnectFailed = answer{http.StatusBadGateway, "MICROVM_CONNECT_FAILED", ""}   // terminating, terminated or unreachable
@@ -47,7 +49,7 @@ var (
 // answerFor chooses the answer to a request that did not reach its guest, or got no response there.
 func answerFor(err error) answer {
 	switch {
-	case errors.Is(err, ErrRefused):
+	case errors.Is(err, ErrRefused), errors.Is(err, guest.ErrForward):
 		return appConnectFailed
 	case errors.Is(err, ErrGone):
 		return microvmConnectFailed

@@ -22,7 +22,7 @@ func BenchmarkDownload(b *testing.B) {
 }
 
 func benchmark(b *testing.B, payload []byte) {
-	w := newWorld(b)
+	w := startWorld(b, clockwork.NewRealClock())
 	w.vm.listen(b, DefaultPort, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Length", fmt.Sprint(len(payload)))
 		_, _ = rw.Write(payload)

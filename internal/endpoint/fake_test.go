@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,8 +30,9 @@ const (
 
 // fakeVM is a VM whose guest ports are servers on the host's loopback.
 type fakeVM struct {
-	id        string
-	noIngress bool
+	id          string
+	noIngress   bool
+	refusesLate bool // the first read of a connection says that nothing listens
 
 	leases, open atomic.Int64 // taken in total, not yet released
 	touched      atomic.Int64 // bytes
@@ -140,10 +142,30 @@ func (l *fakeLease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		return nil, ErrRefused
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err == nil {
-		l.vm.conns = append(l.vm.conns, conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	l.vm.conns = append(l.vm.conns, conn)
+	if l.vm.refusesLate {
+		return lateRefusal{conn}, nil
+	}
+	return conn, nil
+}
+
+// lateRefusal is a connection whose refusal is on its way while the request is sent already.
+type lateRefusal struct{ net.Conn }
+
+func (c lateRefusal) Read([]byte) (int, error) {
+	_, _ = io.Copy(io.Discard, c.Conn)
+	return 0, ErrRefused
+}
+
+func (c lateRefusal) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		err = ErrRefused
+	}
+	return n, err
 }
 
 // world is a running endpoint in front of one VM, and what a client needs to use it.
@@ -163,14 +185,21 @@ func (w *world) ByAddr(addr netip.Addr) (VM, bool) { return w.vm, addr == w.vmAd
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	folder := t.TempDir()
 	clock := clockwork.NewFakeClockAt(time.Now())
+	w := startWorld(t, clock)
+	w.clock = clock
+	return w
+}
+
+func startWorld(t testing.TB, clock clockwork.Clock) *world {
+	t.Helper()
+	folder := t.TempDir()
 	authority, err := localca.Open(folder, localca.Scope{}, clock)
 	require.NoError(t, err)
 	pem, err := os.ReadFile(filepath.Join(folder, localca.CertFile))
 	require.NoError(t, err)
 
-	w := &world{vm: newFakeVM(testVM), clock: clock, roots: x509.NewCertPool(), tokens: openTokens(t, &memoryKeys{}, clock)}
+	w := &world{vm: newFakeVM(testVM), roots: x509.NewCertPool(), tokens: openTokens(t, &memoryKeys{}, clock)}
 	require.True(t, w.roots.AppendCertsFromPEM(pem))
 	w.token = mint(t, w.tokens, testVM, AllPorts...)
 	w.Server, err = New(Config{

@@ -49,6 +49,8 @@ type exchange struct {
 	port      uint16
 	offer     offer
 	lease     Lease
+	body      *requestBody // nil if there is none, or it is not yet being sent
+	duplex    bool         // HTTP/1 with a body: response and body overlap
 }
 
 type exchangeKey struct{}
@@ -72,6 +74,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { ex.lease.Release() }() // not the present lease: renewLease may change it
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		// Without it net/http swallows the rest of the body before the first byte of a response.
+		ex.duplex = true
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			h.answer(w, ex, appResponseFailed, fmt.Errorf("stream both ways: %w", err))
 			return
@@ -191,50 +194,6 @@ func (ex *exchange) renewLease(ctx context.Context) error {
 	return nil
 }
 
-// rewrite changes as little as a proxy may: the app sees the client's request without the
-// platform's headers and subprotocols, and with the request id (spec/behaviour.md 7.2).
-func rewrite(pr *httputil.ProxyRequest) {
-	ex := exchangeOf(pr.In)
-	header := pr.Out.Header
-	for name := range header {
-		if strings.HasPrefix(name, headerPrefix) {
-			delete(header, name)
-		}
-	}
-	// ReverseProxy dropped these; the platform neither adds nor removes them.
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if values, ok := pr.In.Header[name]; ok {
-			header[name] = values
-		}
-	}
-	if ex.offer.app != "" {
-		header[subprotocolHeader] = []string{ex.offer.app}
-	} else {
-		delete(header, subprotocolHeader)
-	}
-	header[requestIDHeader] = []string{ex.requestID}
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy "cleans" it, but it is the app's business
-	pr.Out.Trailer = pr.In.Trailer           // the server fills in this map when the body ends
-}
-
-func modifyResponse(res *http.Response) error {
-	ex := exchangeOf(res.Request)
-	for name := range res.Header {
-		if strings.HasPrefix(name, headerPrefix) {
-			delete(res.Header, name)
-		}
-	}
-	res.Header[requestIDHeader] = []string{ex.requestID}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		if ex.offer.marker && res.Header.Get(subprotocolHeader) == "" {
-			res.Header[subprotocolHeader] = []string{marker} // a browser refuses an answer without one it offered
-		}
-		return nil
-	}
-	ex.writer.Header()["Content-Type"] = nil // keeps net/http from guessing where the app gave none
-	return nil
-}
-
 func (h *handler) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {
 	h.answer(w, exchangeOf(r), answerFor(err), err)
 }
@@ -248,6 +207,7 @@ func (h *handler) answer(w http.ResponseWriter, ex *exchange, a answer, cause er
 	header := w.Header()
 	header[requestIDHeader] = []string{ex.requestID}
 	header[errorHeader] = []string{a.code}
+	ex.endConnection(header)
 	header["Content-Type"] = nil
 	if a.body != "" {
 		header.Set("Content-Type", "text/plain; charset=utf-8")

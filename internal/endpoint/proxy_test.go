@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -221,6 +222,27 @@ func TestExpectContinueIsTheAppsToDecide(t *testing.T) {
 type writerFunc func()
 
 func (f writerFunc) Write(p []byte) (int, error) { f(); return len(p), nil }
+
+func TestConnectionIsNotClosedUnderTheNextRequestAfterAnEarlyResponse(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
+		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.WriteHeader(http.StatusRequestEntityTooLarge)
+		}))
+		for range 30 {
+			r := w.request(t, http.MethodPost, "/")
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, 1<<20))), 1<<20
+			res, err := client.Do(r)
+			if err != nil {
+				// RST_STREAM or a broken pipe while still sending is the client's to bear (spec/behaviour.md
+				// 7.5); a connection that ends before anything of the request was taken is not.
+				require.NotErrorIs(t, err, io.EOF)
+				continue
+			}
+			require.NoError(t, res.Body.Close())
+			require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
+		}
+	})
+}
 
 func TestInformationalResponsesPass(t *testing.T) {
 	overBoth(t, func(t *testing.T, w *world, client *http.Client) {

@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -138,6 +140,36 @@ func TestEveryReasonNotToReachTheGuestHasItsAnswer(t *testing.T) {
 	w.vm.failing(nil)
 	res, body := get(t, client, w.request(t, http.MethodGet, "/"))
 	requireAnswer(t, appConnectFailed, res, body)
+}
+
+func TestRefusalThatComesAfterTheRequestWasSentIsStillARefusal(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
+		closing, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { closing.Close() })
+		go func() {
+			for {
+				conn, err := closing.Accept()
+				if err != nil {
+					return
+				}
+				conn.Close()
+			}
+		}()
+		w.vm.refusesLate = true
+		w.vm.forward(DefaultPort, closing.Addr().String())
+		for range 20 { // the refusal comes before, while or after the request is written
+			for _, size := range []int{0, 10, 1 << 20} {
+				r := w.request(t, http.MethodPost, "/")
+				r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, size))), int64(size)
+				res, body := get(t, client, r)
+				requireAnswer(t, appConnectFailed, res, body)
+			}
+		}
+		_, res, err := w.dialSocket(t, http.Header{authHeader: {w.token}})
+		require.Error(t, err)
+		require.Equal(t, appConnectFailed.code, res.Header.Get(errorHeader))
+	})
 }
 
 func TestNoTwoAnswersShareACodeOrTheirMeaning(t *testing.T) {

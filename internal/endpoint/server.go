@@ -119,8 +119,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stopRotation()
 	rotation.Go(func() { s.rotateKeys(rotating) })
 
-	keep := context.AfterFunc(ctx, s.close)
-	defer keep()
+	stopWaiting := context.AfterFunc(ctx, s.close)
+	defer stopWaiting()
 	return s.serve(s.general)
 }
 

@@ -77,6 +77,9 @@ type targetKey struct{}
 // before anything was sent takes a new one and goes again.
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	ex := exchangeOf(req)
+	if req.Body != nil {
+		ex.body = &requestBody{from: req.Body}
+	}
 	for sends := 1; ; sends++ {
 		res, err := u.http1.RoundTrip(outgoing(req, ex))
 		unsent := errors.Is(err, errDial) && errors.Is(err, ErrStale)
@@ -100,9 +103,8 @@ func outgoing(req *http.Request, ex *exchange) *http.Request {
 		RawPath:  req.URL.RawPath,
 		RawQuery: req.URL.RawQuery,
 	}
-	if req.Body != nil {
-		body := &requestBody{from: req.Body}
-		out.Body, out.GetBody = body, body.again
+	if ex.body != nil {
+		out.Body, out.GetBody = ex.body, ex.body.again
 	}
 	return out
 }
@@ -151,14 +153,18 @@ func (c *meteredConn) CloseWrite() error {
 // requestBody is a client's body on its way to the guest. Closing it does nothing, because the
 // client's side is closed by the server, and it can be sent again as long as none of it was read.
 type requestBody struct {
-	from io.Reader
-	read atomic.Bool
+	from  io.Reader
+	read  atomic.Bool // some of it
+	ended atomic.Bool // all of it
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.read.Store(true)
 	n, err := b.from.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF:
+		b.ended.Store(true)
+	case err != nil:
 		err = fmt.Errorf("%w: %w", errRequestBody, err)
 	}
 	return n, err

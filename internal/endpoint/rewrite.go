@@ -1,0 +1,62 @@
+package endpoint
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"strings"
+)
+
+// rewrite changes as little as a proxy may: the app sees the client's request without the
+// platform's headers and subprotocols, and with the request id (spec/behaviour.md 7.2).
+func rewrite(pr *httputil.ProxyRequest) {
+	ex := exchangeOf(pr.In)
+	header := pr.Out.Header
+	deletePlatformHeaders(header)
+	// ReverseProxy dropped these; the platform neither adds nor removes them.
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values, ok := pr.In.Header[name]; ok {
+			header[name] = values
+		}
+	}
+	if ex.offer.app != "" {
+		header[subprotocolHeader] = []string{ex.offer.app}
+	} else {
+		delete(header, subprotocolHeader)
+	}
+	header[requestIDHeader] = []string{ex.requestID}
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy "cleans" it, but it is the app's business
+	pr.Out.Trailer = pr.In.Trailer           // the server fills in this map when the body ends
+}
+
+// endConnection tells an HTTP/1 client whose body is not read to its end that this response is the
+// last of the connection. net/http does so by itself, but not when response and body may overlap; it
+// would close the connection under the client's next request.
+func (ex *exchange) endConnection(response http.Header) {
+	if ex.duplex && (ex.body == nil || !ex.body.ended.Load()) {
+		response["Connection"] = []string{"close"}
+	}
+}
+
+// modifyResponse passes on the app's response as it is, with the request id.
+func modifyResponse(res *http.Response) error {
+	ex := exchangeOf(res.Request)
+	deletePlatformHeaders(res.Header)
+	res.Header[requestIDHeader] = []string{ex.requestID}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		if ex.offer.marker && res.Header.Get(subprotocolHeader) == "" {
+			res.Header[subprotocolHeader] = []string{marker} // a browser refuses an answer without one it offered
+		}
+		return nil
+	}
+	ex.endConnection(res.Header)
+	ex.writer.Header()["Content-Type"] = nil // keeps net/http from guessing where the app gave none
+	return nil
+}
+
+func deletePlatformHeaders(header http.Header) {
+	for name := range header {
+		if strings.HasPrefix(name, headerPrefix) {
+			delete(header, name)
+		}
+	}
+}
