@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	dockerfile = "Dockerfile"
 	// stockFrontend is the name of the frontend that buildkitd also has built in.
 	stockFrontend = "docker/dockerfile"
 	// maxDockerfile bounds what is read of a Dockerfile to find its syntax line, in bytes.
@@ -25,7 +26,7 @@ func useBuiltIn(b Build) (builtIn bool, note string, err error) {
 		return false, "", fmt.Errorf("open build context: %w", err)
 	}
 	defer root.Close()
-	file, err := root.Open("Dockerfile")
+	file, err := root.Open(dockerfile)
 	if err != nil {
 		return false, "", fmt.Errorf("open Dockerfile: %w", err)
 	}

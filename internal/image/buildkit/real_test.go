@@ -240,6 +240,12 @@ CMD ["--port", "8080"]
 		require.ErrorIs(t, r.err, context.DeadlineExceeded)
 		require.Contains(t, r.log, "begun")
 	})
+	t.Run("a warm-up skips what cannot be built from", func(t *testing.T) {
+		var log bytes.Buffer
+		require.NoError(t, WarmUp(t.Context(), d.dial, []string{"debian:12", "debian:1"}, d.bases, &log))
+		require.Contains(t, log.String(), "RUN rm /tmp/warm-up")
+		require.Contains(t, log.String(), "Skipped debian:1")
+	})
 	t.Run("a syntax line with another frontend, offline", func(t *testing.T) {
 		_, fs := flatten(t, d.build(t, t.Context(), map[string]string{"Dockerfile": "# syntax=example.org/x:1\nFROM debian:12\nRUN echo 1 > /one\n"}, nil))
 		require.Equal(t, "1\n", fs("cat /one"))

@@ -60,9 +60,6 @@ func convert(stream func(*tar.Writer) error, out *boundedFile, diskBytes int64) 
 }
 
 func commit(file *os.File, dst string) error {
-	if err := file.Chmod(0o400); err != nil {
-		return err
-	}
 	if err := file.Sync(); err != nil {
 		return err
 	}

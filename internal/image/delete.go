@@ -1,0 +1,100 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/store"
+)
+
+// deletable are the states in which nothing goes on with an image.
+var deletable = []string{
+	store.ImageCreated, store.ImageCreateFailed, store.ImageUpdated, store.ImageUpdateFailed, store.ImageDeleteFailed,
+}
+
+// Delete begins to remove an image. Errors: store.ErrInUse while microVMs of it are alive,
+// store.ErrConflict when its state does not allow it, store.ErrNotFound, ErrClosing.
+func (m *Manager) Delete(ctx context.Context, imageID string) error {
+	i, err := m.cfg.Records.Image(ctx, imageID)
+	if err != nil {
+		return fmt.Errorf("delete image: %w", err)
+	}
+	err = m.cfg.Records.BeginDeleteImage(ctx, imageID, deletable, store.Event{
+		Subject: imageID, Operation: "delete", From: i.State, To: store.ImageDeleting,
+		Cause: causeAPI, RequestID: microvm.RequestIDFrom(ctx), At: m.cfg.Clock.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("delete image: %w", err)
+	}
+	return m.background(func(context.Context) { m.remove(imageID) })
+}
+
+// remove takes away what a DELETING image has on disk, and then its rows. What it does not come
+// to, Recover does; a file that cannot be removed leaves the image DELETE_FAILED.
+func (m *Manager) remove(imageID string) {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
+	defer cancel()
+	err := m.removeFiles(ctx, imageID)
+	if err == nil {
+		err = m.cfg.Records.DeleteImage(ctx, imageID)
+	}
+	if err == nil {
+		return
+	}
+	m.cfg.Log.Error("image could not be deleted", "image", imageID, "error", err)
+	now := m.cfg.Clock.Now()
+	err = m.cfg.Records.ChangeImage(ctx, store.ImageChange{
+		ImageID: imageID, From: []string{store.ImageDeleting}, To: store.ImageDeleteFailed, At: now,
+		Event: &store.Event{
+			Subject: imageID, Operation: "delete", From: store.ImageDeleting, To: store.ImageDeleteFailed,
+			Cause: "delete", Detail: "files could not be removed", At: now,
+		},
+	})
+	if err != nil {
+		m.cfg.Log.Error("image could not be marked as DELETE_FAILED", "image", imageID, "error", err)
+	}
+}
+
+func (m *Manager) removeFiles(ctx context.Context, imageID string) error {
+	err := everyPage(ctx, func(ctx context.Context, page store.Page) (int64, error) {
+		versions, next, err := m.cfg.Records.ListVersions(ctx, imageID, page)
+		for _, v := range versions {
+			m.cfg.VMs.ForgetImage(imageID, v.Version)
+			if err := m.removeLogs(ctx, v); err != nil {
+				return 0, err
+			}
+		}
+		return next, err
+	})
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Dir(microvm.ImageDir(m.cfg.Dir, imageID, "any")))
+}
+
+func (m *Manager) removeLogs(ctx context.Context, v store.ImageVersion) error {
+	return everyPage(ctx, func(ctx context.Context, page store.Page) (int64, error) {
+		builds, next, err := m.cfg.Records.ListBuilds(ctx, v.ImageID, v.Version, page)
+		for _, b := range builds {
+			if err := os.Remove(LogFile(m.cfg.Dir, b.ID)); err != nil && !os.IsNotExist(err) {
+				return 0, fmt.Errorf("remove build log: %w", err)
+			}
+		}
+		return next, err
+	})
+}
+
+// everyPage calls f for one page of a list after the other.
+func everyPage(ctx context.Context, f func(context.Context, store.Page) (next int64, err error)) error {
+	page := store.Page{Limit: 100}
+	for {
+		next, err := f(ctx, page)
+		if err != nil || next == 0 {
+			return err
+		}
+		page.After = next
+	}
+}
