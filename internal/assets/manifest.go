@@ -138,6 +138,12 @@ func (m *Manifest) CheckDigests() error {
 	return nil
 }
 
+// DigestFile is the digest of a file as manifests record it, "sha256:<hex>".
+func DigestFile(path string) (string, error) {
+	record, err := recordFile(path)
+	return record.Digest, err
+}
+
 func recordFile(path string) (FileRecord, error) {
 	f, err := os.Open(path)
 	if err != nil {

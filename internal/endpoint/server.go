@@ -144,6 +144,9 @@ func (s *Server) Expose(addr netip.Addr) error {
 	return nil
 }
 
+// Addr is where the general listener is.
+func (s *Server) Addr() net.Addr { return s.general.Addr() }
+
 // Withdraw closes a VM's own address for new connections. The address need not be exposed.
 func (s *Server) Withdraw(addr netip.Addr) {
 	s.mu.Lock()

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/internal/store"
+)
+
+func eventsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "events ID",
+		Short: "Print the state changes of a microVM or image, newest first, as JSON lines",
+		Long: `Print the state changes of a microVM or image, newest first, one JSON object per line: what
+caused them, which API call, and how long each phase took (nanoseconds; phases add up to the total).`,
+		Example: "  dormouse events microvm-0c5b7f6e-2b1d-4c5f-8a55-3f6f9a1f2c77",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := dataDir(cmd)
+			if err != nil {
+				return err
+			}
+			records, err := store.Open(cmd.Context(), filepath.Join(dir, databaseFile))
+			if err != nil {
+				return err
+			}
+			defer records.Close()
+			const most = 1000
+			events, _, err := records.Events(cmd.Context(), args[0], store.Page{Limit: most})
+			if err != nil {
+				return err
+			}
+			out := json.NewEncoder(cmd.OutOrStdout())
+			for _, e := range events {
+				if err := out.Encode(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}

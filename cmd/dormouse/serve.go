@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dormouse-dev/dormouse/internal/assets"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+	"github.com/dormouse-dev/dormouse/internal/control"
+	"github.com/dormouse-dev/dormouse/internal/endpoint"
+	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/image"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/objectstore"
+	"github.com/dormouse-dev/dormouse/internal/pagetoken"
+	"github.com/dormouse-dev/dormouse/internal/store"
+)
+
+// suspendLimit bounds how long the daemon takes to suspend everything when it is told to stop.
+const suspendLimit = 5 * time.Minute
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	dataDir        string
+	assets         string
+	listenAPI      string
+	listenEndpoint string
+	listenS3       string
+	endpointDomain string
+	region         string
+	s3             objectstore.ClientConfig
+	accelerator    string
+	kernel         string
+	egressPrivate  []string
+	warm           int
+	offline        bool
+	verbose        bool
+}
+
+func serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Long: `Run the daemon: the API, the embedded S3 and the endpoints of microVMs.
+
+The first start creates account 000000000000, an access key and a local CA in the data folder.
+SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDED.`,
+		Example: `  dormouse serve
+  dormouse serve --data-dir ./data --listen-api 127.0.0.1:8070`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.dataDir, err = dataDir(cmd); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	f.StringVar(&o.listenAPI, "listen-api", "127.0.0.1:7070", "address of the API")
+	f.StringVar(&o.listenEndpoint, "listen-endpoint", endpoint.DefaultListen, "address of microVM endpoints; each VM also gets an address of its own in 127/8, on the same port")
+	f.StringVar(&o.listenS3, "listen-s3", "127.0.0.1:7071", "address of the embedded S3")
+	f.StringVar(&o.endpointDomain, "endpoint-domain", endpoint.DefaultDomain, "domain of which each VM's endpoint id is a host name")
+	f.StringVar(&o.region, "region", "us-east-1", "region that `dormouse env` sets; the API serves every region")
+	f.StringVar(&o.s3.Endpoint, "s3-endpoint", "", "URL of an external S3 to fetch artifacts from, instead of the embedded one")
+	f.StringVar(&o.s3.Region, "s3-region", "", "region of the external S3")
+	f.BoolVar(&o.s3.PathStyle, "s3-path-style", true, "put the bucket in the path, for the external S3")
+	f.StringVar(&o.accelerator, "accelerator", "auto", "how guests run: auto, kvm or tcg")
+	f.StringVar(&o.kernel, "kernel", "", "guest kernel to boot images with, instead of the one set-up unpacked")
+	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
+	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
+	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
+	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
+	return cmd
+}
+
+// serve wires the program together and runs it until ctx ends.
+func serve(ctx context.Context, o serveOptions) (err error) {
+	log := newLog(o.verbose)
+	clock := clockwork.NewRealClock()
+	installed, err := install(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	unlock, err := openDataDir(o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile))
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+	key, err := records.EnsureDefaults(ctx, clock.Now())
+	if err != nil {
+		return err
+	}
+	if err := writeAccessKey(o.dataDir, key); err != nil {
+		return err
+	}
+	s3, err := openS3(ctx, o, records, log)
+	if err != nil {
+		return err
+	}
+	defer s3.close()
+
+	manager, err := microvm.New(microvm.Config{
+		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
+		NextAddr: endpoint.NextAddr, Network: installed.network, Clock: clock, Log: log, Warm: warmth(o.warm),
+	})
+	if err != nil {
+		return err
+	}
+	images, builders, err := openImages(o, installed, records, s3.client, manager, clock, log)
+	if err != nil {
+		return err
+	}
+	tokens, err := endpoint.OpenTokens(ctx, tokenKeys{records}, clock)
+	if err != nil {
+		return err
+	}
+	authority, err := localca.Open(o.dataDir, localca.Scope{Domains: []string{o.endpointDomain}}, clock)
+	if err != nil {
+		return err
+	}
+	door, err := endpoint.New(endpoint.Config{
+		Listen: o.listenEndpoint, Domain: o.endpointDomain, VMs: endpoint.MicroVMs(manager), Tokens: tokens,
+		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	pageKey, err := records.PageTokenKey(ctx, clock.Now())
+	if err != nil {
+		return err
+	}
+	pages, err := pagetoken.New(pageKey)
+	if err != nil {
+		return err
+	}
+	operations := control.New(control.Config{
+		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
+	})
+	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
+	return run(ctx, o, log, parts{api, s3, door, manager, images, builders})
+}
+
+// parts is the wired program.
+type parts struct {
+	api      *awsapi.Handler
+	s3       *s3Server
+	door     *endpoint.Server
+	manager  *microvm.Manager
+	images   *image.Manager
+	builders *microvm.Builders
+}
+
+// run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
+// builds given up, microVMs suspended.
+func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
+	listener, err := listenAPI(o.listenAPI)
+	if err != nil {
+		return err
+	}
+	if err := p.manager.Start(ctx, p.door); err != nil {
+		return err
+	}
+	if err := p.images.Recover(ctx); err != nil {
+		return err
+	}
+	addresses := listenAddresses{API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region}
+	if err := writeJSON(filepath.Join(o.dataDir, daemonFile), addresses); err != nil {
+		return err
+	}
+	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
+
+	endpoints, cutEndpoints := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutEndpoints()
+	servers, ctx := errgroup.WithContext(ctx)
+	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
+	servers.Go(func() error { return p.s3.serve(ctx) })
+	servers.Go(func() error { return p.door.Serve(endpoints) })
+	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
+	servers.Go(func() error {
+		<-ctx.Done()
+		log.Info("dormouse stops: suspending what runs")
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendLimit)
+		defer cancel()
+		p.images.Close()
+		err := p.manager.Shutdown(stopping)
+		cutEndpoints()
+		return err
+	})
+	if err := servers.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("dormouse stopped")
+	return nil
+}
+
+// prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done.
+func prepareBuilder(ctx context.Context, builders *microvm.Builders, log *slog.Logger) {
+	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
+		log.Error("the builder could not be prepared; builds will try again", "err", err)
+	}
+}
+
+func newLog(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// warmth translates the flag: the manager takes zero for its default.
+func warmth(flag int) int {
+	if flag <= 0 {
+		return -1
+	}
+	return flag
+}
+
+// s3Server is the embedded S3, or the client of an external one.
+type s3Server struct {
+	client   *objectstore.Client
+	embedded *objectstore.Server // nil with an external S3
+	listener net.Listener
+}
+
+func openS3(ctx context.Context, o serveOptions, records *store.Store, log *slog.Logger) (s *s3Server, err error) {
+	s = &s3Server{}
+	if o.s3.Endpoint == "" {
+		config := objectstore.ServerConfig{Dir: filepath.Join(o.dataDir, "s3"), Credentials: credentials{records}, Log: log}
+		if s.embedded, err = objectstore.NewServer(config); err != nil {
+			return nil, err
+		}
+		if s.listener, err = net.Listen("tcp", o.listenS3); err != nil {
+			s.close()
+			return nil, fmt.Errorf("listen for S3 (--listen-s3): %w", err)
+		}
+		o.s3.Embedded = s.embedded
+	}
+	if s.client, err = objectstore.NewClient(ctx, o.s3); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *s3Server) address() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+func (s *s3Server) serve(ctx context.Context) error {
+	if s.embedded == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.embedded.Serve(ctx, s.listener)
+}
+
+func (s *s3Server) close() {
+	if s.embedded != nil {
+		_ = s.embedded.Close()
+	}
+}
