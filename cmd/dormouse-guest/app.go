@@ -23,8 +23,8 @@ const (
 	// startLimit is how long the stage before the app may take. It only mounts and looks up the
 	// command; the limit is for a command on a file system that never answers.
 	startLimit = 30 * time.Second
-	// drainLimit is how long the last output of an ended app is waited for.
-	drainLimit = time.Second
+	// outputLimit is how long the last output of an ended app is waited for.
+	outputLimit = time.Second
 )
 
 var errStarted = errors.New("the app was started already")
@@ -210,7 +210,7 @@ func (a *app) ended(status unix.WaitStatus) {
 	}()
 	select {
 	case <-drained:
-	case <-time.After(drainLimit):
+	case <-time.After(outputLimit):
 	}
 	code := status.ExitStatus()
 	if status.Signaled() {

@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
+	"io"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
 // serveCalls answers the frames of OpCall in turn.
-func (s *server) serveCalls(conn *net.TCPConn) {
+func (s *server) serveCalls(conn io.ReadWriter) {
 	for {
 		var call guest.Call
 		if err := guest.ReadJSON(conn, &call); err != nil {
@@ -61,12 +61,12 @@ func (s *server) boot(r *guest.BootRequest) error {
 }
 
 // serveEvents streams the journal until the host hangs up.
-func serveEvents(conn *net.TCPConn, j *journal) {
+func serveEvents(conn io.ReadWriter, j *journal) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		var nothing [1]byte
-		conn.Read(nothing[:])
+		conn.Read(nothing[:]) // the host never sends anything here
 	}()
 	reader := journalReader{journal: j}
 	for {

@@ -1,11 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"errors"
-	"io"
-	"net"
-	"net/netip"
-	"os"
 	"strconv"
 	"time"
 
@@ -14,60 +11,134 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
-const (
-	// maxHeader bounds the header of a hook's answer, in bytes.
-	maxHeader = 64 << 10
-	// maxDrain and drainTime bound what is read of an answer nobody wants, in bytes and time.
-	maxDrain  = 64 << 10
-	drainTime = 2 * time.Second
+// maxHeader bounds the header of a hook's answer, in bytes.
+const maxHeader = 64 << 10
+
+var (
+	errAnswer  = errors.New("the answer is not HTTP")
+	errHeader  = errors.New("the header of the answer is too long")
+	errCut     = errors.New("the connection ended before the answer")
+	errNoHook  = errors.New("no such hook")
+	errTimeout = errors.New("no answer in time")
+	errRefused = errors.New("connection refused")
 )
 
-var errAnswer = errors.New("the hook's answer is not HTTP")
-
-// callHook makes one attempt at a lifecycle hook, spec/behaviour.md section 5.
+// hookCall is one attempt at a lifecycle hook (spec/behaviour.md section 5) that never blocks.
 //
-// It writes HTTP by hand because it is part of the restore (see restore.go): net/http would add
-// megabytes to the agent and thousands of cold functions to every launch.
-func callHook(r *guest.HookRequest) (reply guest.HookReply) {
-	deadline := time.Now().Add(r.Timeout)
-	status, err := exchangeHook(r, deadline)
-	if err != nil {
-		reply.TimedOut = errors.Is(err, os.ErrDeadlineExceeded)
-		reply.Error = err.Error()
-	}
-	reply.Status = status
-	return reply
+// It writes HTTP by hand because it is part of the restore: net/http would add megabytes to the agent, and
+// thousands of cold functions to every launch (see loop).
+type hookCall struct {
+	fd      int
+	request []byte // not written yet
+	header  []byte // of the answer, so far
+	reply   guest.HookReply
+	whole   bool // nothing of the answer is still to come
 }
 
-func exchangeHook(r *guest.HookRequest, deadline time.Time) (status int, err error) {
+// startHook connects and sends. A hook that failed already comes back done.
+func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
+	h := &hookCall{fd: -1}
 	if !validHook(r.Name) || r.Port <= 0 || r.Port > 0xffff {
-		return 0, errors.New("no such hook")
+		return h, h.fail(errNoHook)
 	}
-	conn, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback4, uint16(r.Port))))
-	if err != nil {
-		if errors.Is(err, unix.ECONNREFUSED) {
-			err = errors.New("connection refused")
+	fd, err := dial(unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: r.Port})
+	if err != nil && err != unix.EINPROGRESS {
+		return h, h.fail(err)
+	}
+	h.fd = fd
+	h.request = appendHookRequest(make([]byte, 0, 256+len(r.Body)), r)
+	h.header = make([]byte, 0, 1024)
+	return h, h.step()
+}
+
+// step goes on as far as it can without waiting and tells whether the reply is there.
+func (h *hookCall) step() bool {
+	for len(h.request) > 0 {
+		n, err := unix.Write(h.fd, h.request)
+		if err == unix.EAGAIN {
+			return false
 		}
-		return 0, err
+		if err != nil && err != unix.EINTR {
+			return h.fail(err)
+		}
+		h.request = h.request[max(n, 0):]
 	}
-	conn.SetDeadline(deadline)
-	if _, err := conn.Write(appendHookRequest(make([]byte, 0, 256+len(r.Body)), r)); err != nil {
-		conn.Close()
-		return 0, err
+	for {
+		if len(h.header) == cap(h.header) {
+			if len(h.header) >= maxHeader {
+				return h.fail(errHeader)
+			}
+			h.header = append(make([]byte, 0, 2*cap(h.header)), h.header...)
+		}
+		n, err := unix.Read(h.fd, h.header[len(h.header):cap(h.header)])
+		switch {
+		case err == unix.EAGAIN:
+			return false
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return h.fail(err)
+		case n == 0:
+			return h.fail(errCut)
+		}
+		h.header = h.header[:len(h.header)+n]
+		status, size, err := parseAnswer(h.header)
+		if err != nil {
+			return h.fail(err)
+		}
+		if size > 0 {
+			h.reply.Status = status
+			h.whole = bodyComplete(h.header[:size], len(h.header)-size)
+			return true
+		}
 	}
-	status, err = readStatus(conn)
-	if err != nil {
-		conn.Close()
-		return 0, err
+}
+
+// finish closes the connection. The status decides; what is left of the answer is read behind
+// everybody's back.
+func (h *hookCall) finish() {
+	switch {
+	case h.fd < 0:
+	case h.whole:
+		unix.Close(h.fd)
+	default:
+		go drain(h.fd)
 	}
-	// The status decides. The rest of the answer is read behind the caller's back, so that an app
-	// that is still writing it meets an orderly end.
-	go func() {
-		defer conn.Close()
-		conn.CloseWrite()
-		drain(conn)
-	}()
-	return status, nil
+}
+
+// fail ends the call without a status.
+func (h *hookCall) fail(err error) bool {
+	if err == unix.ECONNREFUSED {
+		err = errRefused
+	}
+	h.reply = guest.HookReply{Error: err.Error()}
+	return true
+}
+
+func (h *hookCall) timeOut() {
+	h.reply = guest.HookReply{TimedOut: true, Error: errTimeout.Error()}
+}
+
+// callHook calls a hook for OpCall, outside the loop, and waits for the reply.
+func callHook(r *guest.HookRequest) guest.HookReply {
+	deadline := time.Now().Add(r.Timeout)
+	h, done := startHook(r)
+	defer h.finish()
+	for !done {
+		left := time.Until(deadline)
+		if left <= 0 {
+			h.timeOut()
+			break
+		}
+		events := int16(unix.POLLIN)
+		if len(h.request) > 0 {
+			events = unix.POLLOUT
+		}
+		wait := int((left + time.Millisecond - 1) / time.Millisecond)
+		unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: events}}, wait)
+		done = h.step()
+	}
+	return h.reply
 }
 
 func validHook(name string) bool {
@@ -85,7 +156,7 @@ func appendHookRequest(b []byte, r *guest.HookRequest) []byte {
 	b = append(b, " HTTP/1.1\r\nHost: localhost:"...)
 	b = strconv.AppendInt(b, int64(r.Port), 10)
 	if len(r.Body) > 0 {
-		b = append(b, "\r\ncontent-type: application/json"...)
+		b = append(b, "\r\nContent-Type: application/json"...)
 	}
 	b = append(b, "\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
@@ -93,87 +164,70 @@ func appendHookRequest(b []byte, r *guest.HookRequest) []byte {
 	return append(b, r.Body...)
 }
 
-// readStatus reads up to the end of an answer's header and returns its status code.
-// Interim answers (1xx) are passed over.
-func readStatus(r io.Reader) (int, error) {
-	buffer := make([]byte, 1024)
-	have := 0
-	for {
-		n, err := r.Read(buffer[have:])
-		have += n
-		status, size, bad := parseHeader(buffer[:have])
-		for size > 0 && status < 200 { // interim: look at what follows it
-			have = copy(buffer, buffer[size:have])
-			status, size, bad = parseHeader(buffer[:have])
+// parseAnswer looks for a complete header in b and returns its status and where it ends; size is 0
+// while it is not complete. Interim answers (1xx) are passed over.
+func parseAnswer(b []byte) (status, size int, err error) {
+	for at := 0; ; at += size {
+		status, size, err = parseHeader(b[at:])
+		if err != nil || size == 0 {
+			return 0, 0, err
 		}
-		switch {
-		case bad:
-			return 0, errAnswer
-		case size > 0:
-			return status, nil
-		case err == io.EOF:
-			return 0, io.ErrUnexpectedEOF
-		case err != nil:
-			return 0, err
-		case have == maxHeader:
-			return 0, errors.New("the header of the hook's answer is too long")
-		case have == len(buffer):
-			buffer = append(buffer, make([]byte, min(len(buffer), maxHeader-len(buffer)))...)
+		if status >= 200 {
+			return status, at + size, nil
 		}
 	}
 }
 
-// parseHeader looks for one complete header at the start of b: its status and its size in bytes with
-// the empty line, size 0 when it is not complete yet.
-func parseHeader(b []byte) (status, size int, bad bool) {
+// parseHeader looks at the start of b for one complete header and returns its status and its
+// size with the empty line, in bytes; size is 0 while it is not complete.
+func parseHeader(b []byte) (status, size int, err error) {
 	const start = "HTTP/1.x NNN"
-	for i := 0; i < min(len(b), len(start)); i++ {
-		switch c := b[i]; start[i] {
-		case 'x':
-			bad = bad || c != '0' && c != '1'
-		case 'N':
-			bad = bad || c < '0' || c > '9'
+	for i := range min(len(b), len(start)) {
+		c, digit := b[i], b[i] >= '0' && b[i] <= '9'
+		switch start[i] {
+		case 'x', 'N':
+			if !digit {
+				return 0, 0, errAnswer
+			}
 		default:
-			bad = bad || c != start[i]
+			if c != start[i] {
+				return 0, 0, errAnswer
+			}
 		}
 	}
-	if bad || len(b) <= len(start) {
-		return 0, 0, bad
-	}
-	if c := b[len(start)]; c != ' ' && c != '\r' && c != '\n' {
-		return 0, 0, true
+	if len(b) <= len(start) {
+		return 0, 0, nil
 	}
 	status = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
-	if status < 100 {
-		return 0, 0, true
+	if c := b[len(start)]; status < 100 || c != ' ' && c != '\r' && c != '\n' {
+		return 0, 0, errAnswer
 	}
-	return status, headerEnd(b), false
+	return status, headerSize(b), nil
 }
 
-// headerEnd returns the size of a header with its empty line, or 0. Bare newlines are taken too.
-func headerEnd(b []byte) int {
-	lineBegin := 0
+// headerSize returns the size of the header b begins with, or 0. Bare newlines are taken too.
+func headerSize(b []byte) int {
+	line := 0 // where this line began
 	for i, c := range b {
 		if c != '\n' {
 			continue
 		}
-		if length := i - lineBegin; lineBegin > 0 && (length == 0 || length == 1 && b[lineBegin] == '\r') {
+		if line > 0 && (i == line || i == line+1 && b[line] == '\r') {
 			return i + 1
 		}
-		lineBegin = i + 1
+		line = i + 1
 	}
 	return 0
 }
 
-// drain reads what still comes, within bounds.
-func drain(conn *net.TCPConn) {
-	conn.SetReadDeadline(time.Now().Add(drainTime))
-	var buffer [4096]byte
-	for total := 0; total < maxDrain; {
-		n, err := conn.Read(buffer[:])
-		if err != nil {
-			return
+// bodyComplete tells whether have bytes are the whole body that a header announces.
+func bodyComplete(header []byte, have int) bool {
+	for line := range bytes.Lines(header) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if bytes.EqualFold(name, []byte("content-length")) {
+			length, err := strconv.Atoi(string(bytes.TrimSpace(value)))
+			return err == nil && have >= length
 		}
-		total += n
 	}
+	return false
 }

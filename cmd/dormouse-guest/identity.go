@@ -17,23 +17,22 @@ import (
 // The files are on a tmpfs and bind-mounted into the app's /etc, so that changing them after a
 // restore writes to no disk. They stay open: a restore only has to write.
 type identity struct {
-	hostname  *os.File
-	hosts     *os.File
-	resolv    *os.File
-	machineID *os.File
+	hostname  *liveFile
+	hosts     *liveFile
+	resolv    *liveFile
+	machineID *liveFile
 }
 
 // openIdentity makes the files with the names of a machine nobody has named yet.
 func openIdentity() (*identity, error) {
 	id := &identity{}
 	for name, file := range id.files() {
-		opened, err := os.OpenFile(filepath.Join(runDir, name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
-		if err != nil {
+		var err error
+		if *file, err = makeLiveFile(filepath.Join(runDir, name)); err != nil {
 			return nil, err
 		}
-		*file = opened
 	}
-	if err := rewrite(id.resolv, []byte("nameserver "+guest.ResolverIP+"\n")); err != nil {
+	if err := id.resolv.set([]byte("nameserver " + guest.ResolverIP + "\n")); err != nil {
 		return nil, err
 	}
 	var machine [16]byte
@@ -44,8 +43,8 @@ func openIdentity() (*identity, error) {
 	return id, id.setHostname("localhost")
 }
 
-func (id *identity) files() map[string]**os.File {
-	return map[string]**os.File{
+func (id *identity) files() map[string]**liveFile {
+	return map[string]**liveFile{
 		"hostname": &id.hostname, "hosts": &id.hosts, "resolv.conf": &id.resolv, "machine-id": &id.machineID,
 	}
 }
@@ -57,28 +56,16 @@ func (id *identity) setHostname(name string) error {
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return err
 	}
-	if err := rewrite(id.hostname, []byte(name+"\n")); err != nil {
+	if err := id.hostname.set([]byte(name + "\n")); err != nil {
 		return err
 	}
-	return rewrite(id.hosts, []byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"+guest.GuestIP+"\t"+name+"\n"))
+	return id.hosts.set([]byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + guest.GuestIP + "\t" + name + "\n"))
 }
 
 func (id *identity) setMachineID(machine [16]byte) error {
 	text := make([]byte, 0, 33)
 	text = hex.AppendEncode(text, machine[:])
-	return rewrite(id.machineID, append(text, '\n'))
-}
-
-// rewrite replaces the content of an open file in place: a bind mount shows this very inode.
-func rewrite(file *os.File, content []byte) error {
-	fd := int(file.Fd())
-	if _, err := unix.Pwrite(fd, content, 0); err != nil {
-		return fmt.Errorf("write %s: %w", file.Name(), err)
-	}
-	if err := unix.Ftruncate(fd, int64(len(content))); err != nil {
-		return fmt.Errorf("cut %s: %w", file.Name(), err)
-	}
-	return nil
+	return id.machineID.set(append(text, '\n'))
 }
 
 // mountInto shows the files in the /etc of the app's root.
@@ -91,5 +78,32 @@ func (id *identity) mountInto(root *imageRoot) error {
 			return fmt.Errorf("mount /etc/%s: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// liveFile is an open file whose content is replaced in place, because bind mounts show its inode.
+type liveFile struct {
+	name string
+	fd   int
+	size int
+}
+
+func makeLiveFile(path string) (*liveFile, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return &liveFile{name: path, fd: fd}, nil
+}
+
+func (f *liveFile) set(content []byte) error {
+	_, err := unix.Pwrite(f.fd, content, 0)
+	if err == nil && len(content) < f.size {
+		err = unix.Ftruncate(f.fd, int64(len(content)))
+	}
+	if err != nil {
+		return &os.PathError{Op: "write", Path: f.name, Err: err}
+	}
+	f.size = len(content)
 	return nil
 }

@@ -4,6 +4,8 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -14,11 +16,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "dormouse-guest runs as PID 1 of a microVM")
 		os.Exit(2)
 	}
+	tuneRuntime()
 	// When PID 1 ends, the kernel panics and the VMM exits: a machine that could not be set up
 	// fails at once, with the reason on the serial console. A panic of the agent does the same.
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "dormouse-guest:", err)
 		os.Exit(1)
+	}
+}
+
+// tuneRuntime starts the agent again with a Go runtime that does not interrupt long runs by signals:
+// while code is cold every run is long, and the signal makes it longer. The setting cannot be made at run
+// time, nor (being one for debugging) in the source.
+func tuneRuntime() {
+	const variable, setting = "GODEBUG", "asyncpreemptoff=1"
+	if os.Getenv(variable) == "" {
+		err := unix.Exec("/init", os.Args, []string{variable + "=" + setting})
+		fmt.Fprintln(os.Stderr, "dormouse-guest: restart:", err)
 	}
 }
 
@@ -35,7 +49,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	server := newServer(secret, identity)
+	server, err := newServer(secret, identity)
+	if err != nil {
+		return err
+	}
 	go server.app.reap()
 	return server.serve()
 }

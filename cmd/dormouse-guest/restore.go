@@ -1,8 +1,8 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
-	"net"
 	"time"
 	"unsafe"
 
@@ -11,9 +11,8 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
-// This file runs first after every restore. A VMM without hardware virtualization then has not
-// translated any code yet, so every branch, library and system call taken for the first time
-// adds to the time before the first answer: plain system calls, a binary codec, no fmt.
+// This file runs first after every restore: plain system calls, no fmt, nothing that is not
+// needed (see loop for why).
 
 // Requests of random(4), linux/random.h.
 const (
@@ -21,35 +20,81 @@ const (
 	rndReseedCRNG = 0x5207
 )
 
-// serveRestore makes the restored VM itself again, runs its hook and tells how it went.
-func (s *server) serveRestore(conn *net.TCPConn) {
-	frame, err := guest.ReadFrame(conn)
-	if err != nil {
-		return
-	}
-	began := time.Now()
+// restoring is a restore whose hook is under way.
+type restoring struct {
+	server *server
+	host   int
+	hook   *hookCall
+	began  time.Time // of the hook
+	reply  guest.RestoreReply
+}
+
+// startRestore makes the restored VM itself again and starts its hook.
+func startRestore(s *server, host int, frame []byte) {
+	r := &restoring{server: s, host: host, began: time.Now()}
 	request, err := guest.ParseRestoreRequest(frame)
+	if err == nil {
+		err = s.fixUp(&request)
+	}
+	now := time.Now()
+	r.reply.Agent = now.Sub(r.began)
+	r.began = now
 	if err != nil {
+		r.reply.Error = err.Error()
+		r.answer()
 		return
 	}
-	var reply guest.RestoreReply
-	if err := s.fixUp(&request); err != nil {
-		reply.Error = err.Error()
+	if request.Hook.Name == "" {
+		r.answer()
+		return
 	}
-	reply.Agent = time.Since(began)
-	if reply.Error == "" && request.Hook.Name != "" {
-		hookBegan := time.Now()
-		reply.Hook = callHook(&request.Hook)
-		reply.HookRan = time.Since(hookBegan)
+	hook, done := startHook(&request.Hook)
+	r.hook = hook
+	if done || s.loop.watch(hook.fd, r) != nil {
+		r.hookDone()
+		return
 	}
-	guest.WriteFrame(conn, guest.AppendRestoreReply(make([]byte, 0, 64), &reply))
+	s.loop.expire(r, request.Hook.Timeout)
+}
+
+func (r *restoring) ready() {
+	if r.hook.step() {
+		r.server.loop.forget(r)
+		r.hookDone()
+	}
+}
+
+func (r *restoring) expired() {
+	r.hook.timeOut()
+	r.hookDone()
+}
+
+func (r *restoring) hookDone() {
+	r.reply.Hook = r.hook.reply
+	r.reply.HookRan = time.Since(r.began)
+	r.answer()
+	if r.hook.fd >= 0 {
+		r.server.loop.release(r.hook.fd)
+	}
+	r.hook.finish()
+}
+
+// answer sends the reply. It is far smaller than an empty socket buffer: a host that cannot take it
+// is gone.
+func (r *restoring) answer() {
+	const header = 4
+	message := guest.AppendRestoreReply(make([]byte, header, 128), &r.reply)
+	binary.BigEndian.PutUint32(message, uint32(len(message)-header))
+	unix.Write(r.host, message)
+	r.server.loop.close(r.host)
+	r.server.connections.Add(-1)
 }
 
 func (s *server) fixUp(r *guest.RestoreRequest) error {
 	if err := setClock(r.UnixNanos); err != nil {
 		return err
 	}
-	if err := addEntropy(&r.Entropy); err != nil {
+	if err := s.random.add(&r.Entropy); err != nil {
 		return err
 	}
 	s.rotate(r.Secret)
@@ -76,22 +121,25 @@ func setClock(unixNanos int64) error {
 	return nil
 }
 
-// addEntropy mixes fresh random bytes into the kernel's pool and makes its generator use them at
-// once. Without that, two VMs of one snapshot would hand out the same random numbers.
-func addEntropy(entropy *[64]byte) error {
+// randomPool is the kernel's, held open so that a restore need not look it up.
+type randomPool int
+
+func openRandomPool() (randomPool, error) {
 	fd, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return errors.New("open the random pool: " + err.Error())
-	}
-	defer unix.Close(fd)
+	return randomPool(fd), err
+}
+
+// add mixes fresh random bytes in and makes the kernel's generator use them at once. Without
+// that, two VMs of one snapshot would hand out the same random numbers.
+func (p randomPool) add(entropy *[64]byte) error {
 	info := struct { // struct rand_pool_info
 		bits, bytes int32
 		data        [64]byte
 	}{int32(len(entropy) * 8), int32(len(entropy)), *entropy}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), rndAddEntropy, uintptr(unsafe.Pointer(&info))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p), rndAddEntropy, uintptr(unsafe.Pointer(&info))); errno != 0 {
 		return errors.New("add entropy: " + errno.Error())
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), rndReseedCRNG, 0); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p), rndReseedCRNG, 0); errno != 0 {
 		return errors.New("reseed the random generator: " + errno.Error())
 	}
 	return nil

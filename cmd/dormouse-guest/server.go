@@ -1,133 +1,137 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
-	"syscall"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
-const (
-	// preambleLimit is how long a connection may take to say what it is for.
-	preambleLimit = 10 * time.Second
-	// maxConnections bounds what the host has open at one time.
-	maxConnections = 1024
-)
+// maxConnections bounds what the host has open at one time.
+const maxConnections = 1024
 
 // server serves the host. It takes connections from the gateway only; the secret keeps out an app
 // that forges that address.
 type server struct {
-	app      *app
-	identity *identity
-	gateway  netip.Addr
-	slots    chan struct{}
+	app         *app
+	identity    *identity
+	loop        *loop
+	random      randomPool
+	listener    int
+	gateway     [4]byte
+	connections atomic.Int32
 
 	mu     sync.Mutex
 	secret [guest.SecretSize]byte // guarded by mu
 }
 
-func newServer(secret [guest.SecretSize]byte, id *identity) *server {
+func newServer(secret [guest.SecretSize]byte, id *identity) (*server, error) {
+	l, err := newLoop()
+	if err != nil {
+		return nil, err
+	}
+	random, err := openRandomPool()
+	if err != nil {
+		return nil, fmt.Errorf("open the random pool: %w", err)
+	}
 	return &server{
 		app:      &app{journal: newJournal()},
 		identity: id,
-		gateway:  netip.MustParseAddr(guest.GatewayIP),
-		slots:    make(chan struct{}, maxConnections),
+		loop:     l,
+		random:   random,
+		gateway:  netip.MustParseAddr(guest.GatewayIP).As4(),
 		secret:   secret,
-	}
+	}, nil
 }
 
-// serve only returns when listening failed.
+// serve only returns when it failed.
 func (s *server) serve() error {
-	// Accepted connections inherit the options of the listener on Linux, so none is set on the hot path.
-	config := net.ListenConfig{KeepAlive: -1, Control: tuneListener}
-	address := netip.AddrPortFrom(netip.MustParseAddr(guest.GuestIP), guest.AgentPort)
-	listener, err := config.Listen(context.Background(), "tcp4", address.String())
-	if err != nil {
+	if err := s.listen(netip.MustParseAddr(guest.GuestIP).As4(), guest.AgentPort); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	fmt.Fprintln(os.Stderr, "dormouse-guest: ready")
-	for {
-		conn, err := listener.(*net.TCPListener).AcceptTCP()
-		if err != nil {
-			return fmt.Errorf("accept: %w", err)
-		}
-		if !s.mayServe(conn) {
-			conn.Close()
-			continue
-		}
-		go s.handle(conn)
-	}
+	return s.loop.run()
 }
 
-// tuneListener makes connections whose host side is gone end after two minutes: a daemon that was
-// killed, or one from before a snapshot.
-func tuneListener(_, _ string, raw syscall.RawConn) error {
-	var failed error
-	err := raw.Control(func(fd uintptr) {
-		for _, option := range [][3]int{
-			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			{unix.SOL_TCP, unix.TCP_KEEPIDLE, 60},
-			{unix.SOL_TCP, unix.TCP_KEEPINTVL, 20},
-			{unix.SOL_TCP, unix.TCP_KEEPCNT, 3},
-		} {
-			if err := unix.SetsockoptInt(int(fd), option[0], option[1], option[2]); err != nil {
-				failed = err
-			}
-		}
-	})
+// listen opens the agent's port. Accepted connections inherit the socket options on Linux, so none is
+// set on the hot path.
+func (s *server) listen(ip [4]byte, port int) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	return failed
+	for _, option := range [][3]int{
+		{unix.SOL_TCP, unix.TCP_NODELAY, 1},
+		// The first bytes come right behind the connection: wake up once, for both.
+		{unix.SOL_TCP, unix.TCP_DEFER_ACCEPT, 10},
+		// Connections whose host side is gone end after two minutes: a daemon that was killed, or
+		// one from before a snapshot.
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.SOL_TCP, unix.TCP_KEEPIDLE, 60},
+		{unix.SOL_TCP, unix.TCP_KEEPINTVL, 20},
+		{unix.SOL_TCP, unix.TCP_KEEPCNT, 3},
+	} {
+		if err := unix.SetsockoptInt(fd, option[0], option[1], option[2]); err != nil {
+			return err
+		}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: ip, Port: port}); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		return err
+	}
+	s.listener = fd
+	return s.loop.watch(fd, s)
 }
 
-// mayServe takes a slot for a connection from the gateway.
-func (s *server) mayServe(conn *net.TCPConn) bool {
-	if conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap() != s.gateway {
-		return false
-	}
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	default:
-		return false
+// ready accepts what there is.
+func (s *server) ready() {
+	for {
+		fd, peer, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err == unix.EAGAIN {
+			return
+		}
+		if err != nil {
+			if err == unix.EINTR || err == unix.ECONNABORTED {
+				continue
+			}
+			// Out of descriptors or memory: the next connection tries again.
+			fmt.Fprintln(os.Stderr, "dormouse-guest: accept:", err)
+			return
+		}
+		if from, ok := peer.(*unix.SockaddrInet4); !ok || from.Addr != s.gateway || s.connections.Load() >= maxConnections {
+			unix.Close(fd)
+			continue
+		}
+		s.connections.Add(1)
+		conn := &hostConn{server: s, fd: fd, in: make([]byte, 0, firstRead)}
+		conn.ready()
 	}
 }
 
-// handle serves one connection. Every wrong preamble ends without an answer.
-func (s *server) handle(conn *net.TCPConn) {
-	defer func() { <-s.slots }()
+func (s *server) expired() {}
+
+// serveSlow serves what is not hot, outside the loop.
+func (s *server) serveSlow(op guest.Op, conn *os.File, begun []byte) {
+	defer s.connections.Add(-1)
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(preambleLimit))
-	var raw [guest.PreambleSize]byte
-	if _, err := io.ReadFull(conn, raw[:]); err != nil {
-		return
-	}
-	preamble, err := guest.ParsePreamble(raw[:])
-	if err != nil || !s.knows(&preamble) {
-		return
-	}
-	if preamble.Op != guest.OpRestore {
-		conn.SetReadDeadline(time.Time{})
-	}
-	switch preamble.Op {
-	case guest.OpForward:
-		forward(conn, preamble.Port)
+	stream := struct {
+		io.Reader
+		io.Writer
+	}{io.MultiReader(bytes.NewReader(begun), conn), conn}
+	switch op {
 	case guest.OpCall:
-		s.serveCalls(conn)
-	case guest.OpRestore:
-		s.serveRestore(conn)
+		s.serveCalls(stream)
 	case guest.OpEvents:
-		serveEvents(conn, s.app.journal)
+		serveEvents(stream, s.app.journal)
 	}
 }
 
