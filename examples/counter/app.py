@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 APP_PORT, HOOK_PORT = 8080, 9000
 HOOK_PATH = "/aws/lambda-microvms/runtime/v1/"
@@ -173,6 +174,14 @@ class Hooks(Handler):
     routes = dict.fromkeys([("POST", HOOK_PATH + name) for name in state.hooks], called)
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def server_bind(self):
+        TCPServer.server_bind(self)  # HTTPServer's would look up this host's name in the DNS
+        self.server_name, self.server_port = self.server_address
+
+
 def app_serves():
     """Asks the app for something. This also brings the code of a request into memory."""
     connection = http.client.HTTPConnection("127.0.0.1", APP_PORT, timeout=5)
@@ -187,7 +196,7 @@ def app_serves():
 
 if __name__ == "__main__":
     threading.Thread(target=state.tick, daemon=True).start()
-    hooks = ThreadingHTTPServer(("", HOOK_PORT), Hooks)
+    hooks = Server(("", HOOK_PORT), Hooks)
     threading.Thread(target=hooks.serve_forever, daemon=True).start()
     print(f"counter: app on {APP_PORT}, hooks on {HOOK_PORT}", flush=True)
-    ThreadingHTTPServer(("", APP_PORT), App).serve_forever()
+    Server(("", APP_PORT), App).serve_forever()
