@@ -7,7 +7,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # -p 2: two packages at a time, however many cores there are, because the end-to-end tests start VMs
-# and check times. They are last in the list. -timeout is per package.
+# and check times. They are last in the list. -timeout is per package. -count=1, where end-to-end
+# tests are among them: Go's test cache does not know that bin/dormouse changed.
 GOTESTSUM := go tool gotestsum --format pkgname-and-test-fails -- -p 2 -timeout 35m
 
 help: ## list the targets
@@ -19,11 +20,11 @@ setup: ## install and make what this machine needs (idempotent; no root needed o
 build: ## build bin/dormouse
 	@go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/dormouse ./cmd/dormouse
 
-demo: setup build ## a folder with a Dockerfile, all the way to a microVM that wakes
-	@demo/run.sh
+demo: setup build ## a folder with a Dockerfile, all the way to a microVM that wakes (ARGS=--clean: keep nothing)
+	@demo/run.sh $(ARGS)
 
 test: setup build ## all tests: unit with the race detector, end-to-end on real VMs
-	@DORMOUSE_E2E=1 $(GOTESTSUM) -race ./...
+	@DORMOUSE_E2E=1 $(GOTESTSUM) -race -count=1 ./...
 
 test-unit: ## unit tests only; needs no set-up
 	@$(GOTESTSUM) -race $$(go list ./... | grep -v /test/e2e)
