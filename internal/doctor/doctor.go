@@ -29,12 +29,45 @@ type Finding struct {
 type Config struct {
 	// DataDir is the data folder; it need not exist yet.
 	DataDir string
-	// QEMU is the binary; "" is the one the driver would take.
+	// QEMU is the binary; "" is the one the driver takes.
 	QEMU string
-	// Accelerator is the operator's choice; "" looks for the best one.
+	// Accelerator is the operator's choice; "" is what Accelerator picks.
 	Accelerator qemu.Accelerator
-	// Assets opens and verifies what set-up made; its error says what is missing.
+	// Assets opens and verifies what set-up made; its error says what is missing and what to do. Required.
 	Assets func() error
+}
+
+// Check looks at everything, which takes up to a few seconds, and returns the findings in a fixed
+// order. It changes nothing on the host. What a cancelled context cuts short is a finding too.
+func Check(ctx context.Context, cfg Config) []Finding {
+	accelerator, why := cfg.Accelerator, "chosen by the operator"
+	if accelerator == "" {
+		accelerator, why = Accelerator(ctx)
+	}
+	identity, err := qemuIdentity(ctx, cfg.QEMU, accelerator)
+	return []Finding{
+		acceleratorFinding(accelerator, why),
+		isolationFinding(accelerator),
+		qemuFinding(identity, err),
+		mke2fsFinding(findMke2fs()),
+		assetsFinding(cfg.Assets()),
+		namespaceFinding(tryUserNamespace(ctx), privileged(), namespaceSettings()),
+		spaceFinding(freeSpace(cfg.DataDir)),
+		reflinkFinding(tryReflink(cfg.DataDir)),
+		limitsFinding(readLimits()),
+		memoryFinding(tryChildMemory(ctx), ptraceScope(), privileged()),
+		scanFinding(tryPagemapScan()),
+	}
+}
+
+// Healthy says whether microVMs can run: nothing failed.
+func Healthy(findings []Finding) bool {
+	for _, f := range findings {
+		if f.Status == Fail {
+			return false
+		}
+	}
+	return true
 }
 
 // Isolation words what separates a guest from the host.
@@ -45,7 +78,7 @@ func Isolation(a qemu.Accelerator) string {
 	return "software emulation: for development and CI; QEMU does not treat TCG as a security boundary, the process sandbox is the boundary"
 }
 
-// Accelerator picks how guests run on this host, and says why.
+// Accelerator picks how guests run on this host, and says why. It takes up to two seconds.
 func Accelerator(ctx context.Context) (accelerator qemu.Accelerator, why string) {
 	if err := kvm.Usable(ctx); err != nil {
 		return qemu.TCG, "KVM is not usable: " + err.Error()
