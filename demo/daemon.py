@@ -69,39 +69,30 @@ class Daemon:
         return subprocess.run(
             [self.binary, *arguments, "--data-dir", self.data_dir], check=True, capture_output=True, text=True).stdout
 
-    @contextlib.contextmanager
-    def follow_build_log(self, build):
-        """Prints the build's log while the block runs."""
+    def follow_build_log(self, build, limit):
+        """Prints the build's log until the build has ended, for at most limit seconds."""
         self.report.line(f"$ dormouse logs --build {build} --follow")
         started = time.monotonic()
         follower = subprocess.Popen(
             [self.binary, "logs", "--build", build, "--follow", "--data-dir", self.data_dir],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-
-        def show():
+        overdue = threading.Timer(limit, follower.terminate)
+        overdue.start()
+        try:
             for line in follower.stdout:
                 self.report.line(f"  {time.monotonic() - started:6.1f}s  {line.rstrip()}")
-
-        shower = threading.Thread(target=show)
-        shower.start()
-        try:
-            yield
         finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                follower.wait(timeout=5)  # it ends when the build has
+            overdue.cancel()
             follower.terminate()
-            shower.join()
+            follower.wait()
 
     def phases(self, subject, operation):
-        """Seconds of each phase of the last such operation; None if the daemon has no such event."""
-        try:
-            events = [json.loads(line) for line in self.command("events", subject).splitlines()]
-        except subprocess.CalledProcessError:
-            return None
-        for event in events:  # newest first
-            if event["Operation"] == operation and event["Phases"]:
+        """Seconds of each phase of the last such operation, by name; empty if there was none."""
+        events = [json.loads(line) for line in self.command("events", subject).splitlines()]
+        for event in events:  # newest first; a build's operation is "build" and its version
+            if event["Operation"].split()[0] == operation and event["Phases"]:
                 return {phase["name"]: phase["duration"] / 1e9 for phase in event["Phases"]}
-        return None
+        return {}
 
     def stop(self):
         """SIGTERM: the daemon suspends what runs and ends."""

@@ -96,7 +96,6 @@ class Demo:
 
     def build(self):
         self.report.step("Build the image: its Dockerfile runs inside a microVM, then the app is snapshotted")
-        started = time.monotonic()
         image = self.aws.call(
             "create-microvm-image", name=self.name, base_image_arn=BASE_IMAGE.format(region=self.aws.env["AWS_REGION"]),
             build_role_arn=BUILD_ROLE, code_artifact={"uri": f"s3://{self.name}/code.zip"},
@@ -104,18 +103,14 @@ class Demo:
         arn, version = image["imageArn"], image["imageVersion"]
         builds = self.aws.call("list-microvm-image-builds", image_identifier=arn, image_version=version)
         build = builds["items"][0]["buildId"]
-        with self.daemon.follow_build_log(build):
-            state = self.wait("get-microvm-image", {"image_identifier": arn}, while_in=["CREATING"], limit=BUILD_LIMIT)
-        took = time.monotonic() - started
+        self.daemon.follow_build_log(build, BUILD_LIMIT)
+        state = self.wait("get-microvm-image", {"image_identifier": arn}, while_in=["CREATING"])
         self.report.check("the image is CREATED", state == "CREATED", state)
         if state != "CREATED":
             result = self.aws.call("get-microvm-image-build", image_identifier=arn, image_version=version, build_id=build)
             self.report.fatal(f"the build failed: {result.get('stateReason')}")
-        phases = self.daemon.phases(build, "build") or {}
-        snapshot = phases.pop("snapshot", None)
-        self.report.measured("build", took - (snapshot or 0), phases)
-        if snapshot is not None:
-            self.report.measured("snapshot", snapshot)
+        phases = self.record(arn, "build", "build")
+        self.report.measured("snapshot (of it)", phases.get("snapshot", 0))
         return arn
 
     def launch(self, image, name):
@@ -202,9 +197,9 @@ class Demo:
         self.report.check("it is TERMINATED", state == "TERMINATED", state)
         self.report.check("its endpoint no longer answers", vm.get("/").status != 200)
 
-    def wait(self, operation, target, while_in, limit=STATE_LIMIT):
+    def wait(self, operation, target, while_in):
         """Asks until the state is none of while_in, and returns it."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + STATE_LIMIT
         show = True
         while True:
             state = self.aws.call(operation, show=show, **target)["state"]
@@ -217,7 +212,8 @@ class Demo:
         """Puts an operation's phases, as the daemon measured them, into the table."""
         phases = self.daemon.phases(subject, operation)
         self.report.check(f"the daemon tells how long each phase of the {operation} took", bool(phases))
-        self.report.measured(name, sum((phases or {}).values()), phases)
+        self.report.measured(name, sum(phases.values()), phases)
+        return phases
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ class Report:
         self.rows.append((what, seconds, phases or {}))
 
     def table(self):
-        print(f"\n{'What':<20} {'Time':>9}   Phases, as the daemon measured them")
+        print(f"\n{'What':<22} {'Time':>9}   Phases, as the daemon measured them")
         for what, seconds, phases in self.rows:
             shown = ", ".join(f"{name} {duration(spent)}" for name, spent in phases.items())
-            print(f"{what:<20} {duration(seconds):>9}   {shown}".rstrip())
+            print(f"{what:<22} {duration(seconds):>9}   {shown}".rstrip())
 
     def verdict(self):
         """The exit status."""

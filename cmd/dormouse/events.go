@@ -1,17 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
 func eventsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "events ID",
+		Use:   "events ID|IMAGE-ARN",
 		Short: "Print the state changes of a microVM or image, newest first, as JSON lines",
 		Long: `Print the state changes of a microVM or image, newest first, one JSON object per line: what
 caused them, which API call, and how long each phase took (nanoseconds; phases add up to the total).`,
@@ -28,7 +32,11 @@ caused them, which API call, and how long each phase took (nanoseconds; phases a
 			}
 			defer records.Close()
 			const most = 1000
-			events, _, err := records.Events(cmd.Context(), args[0], store.Page{Limit: most})
+			subject, err := eventSubject(cmd.Context(), records, args[0])
+			if err != nil {
+				return err
+			}
+			events, _, err := records.Events(cmd.Context(), subject, store.Page{Limit: most})
 			if err != nil {
 				return err
 			}
@@ -41,4 +49,21 @@ caused them, which API call, and how long each phase took (nanoseconds; phases a
 			return nil
 		},
 	}
+}
+
+// eventSubject is the id under which events of a microVM or image are kept. The API tells an
+// image's ARN and not its id.
+func eventSubject(ctx context.Context, records *store.Store, name string) (string, error) {
+	if !strings.HasPrefix(name, "arn:") {
+		return name, nil
+	}
+	parsed, err := arn.ParseImage(name)
+	if err != nil {
+		return "", err
+	}
+	image, err := records.ImageByName(ctx, parsed.Account, parsed.Region, parsed.Name)
+	if err != nil {
+		return "", fmt.Errorf("find image %s: %w", name, err)
+	}
+	return image.ID, nil
 }
