@@ -54,7 +54,7 @@ func ReadManifest(dir string) (*Manifest, error) {
 	}
 	m := &Manifest{dir: dir}
 	if err := json.Unmarshal(data, m); err != nil {
-		return nil, fmt.Errorf("asset %s: read its manifest: %v: %w", name, err, ErrIncomplete)
+		return nil, fmt.Errorf("asset %s: read its manifest: %w: %w", name, err, ErrIncomplete)
 	}
 	return m, nil
 }

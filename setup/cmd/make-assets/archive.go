@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -112,8 +113,11 @@ func (a *archive) fetchDependency(ctx context.Context, metapackage string) (stri
 		return "", err
 	}
 	debs, err := filepath.Glob(filepath.Join(a.dir, name+"_*.deb"))
-	if err != nil || len(debs) != 1 {
-		return "", fmt.Errorf("download of %s left %d files (%v)", name, len(debs), err)
+	if err != nil {
+		return "", err
+	}
+	if len(debs) != 1 {
+		return "", fmt.Errorf("the download of %s left %d files", name, len(debs))
 	}
 	return debs[0], nil
 }
@@ -132,7 +136,7 @@ func (a *archive) walkDeb(ctx context.Context, deb string, visit func(*tar.Heade
 func walkTar(r io.Reader, visit func(*tar.Header, io.Reader) error) error {
 	for entries := tar.NewReader(r); ; {
 		header, err := entries.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_, err = io.Copy(io.Discard, r) // padding; lets the writer end
 			return err
 		}
