@@ -30,7 +30,7 @@ func (s *server) answer(call *guest.Call) (reply guest.CallReply) {
 		hook := callHook(call.Hook)
 		reply.Hook = &hook
 	case call.Quiesce != nil && call.Boot == nil && call.Hook == nil:
-		err = quiesce()
+		err = s.quiesce()
 	default:
 		err = errors.New("exactly one request must be set")
 	}

@@ -41,7 +41,7 @@ func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
 	if !validHook(r.Name) || r.Port <= 0 || r.Port > 0xffff {
 		return h, h.fail(errNoHook)
 	}
-	fd, err := dial(unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: r.Port})
+	fd, err := dialLoopback4(uint16(r.Port))
 	if err != nil && err != unix.EINPROGRESS {
 		return h, h.fail(err)
 	}
@@ -54,7 +54,7 @@ func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
 // step goes on as far as it can without waiting and tells whether the reply is there.
 func (h *hookCall) step() bool {
 	for len(h.request) > 0 {
-		n, err := unix.Write(h.fd, h.request)
+		n, err := rawWrite(h.fd, h.request)
 		if err == unix.EAGAIN {
 			return false
 		}
@@ -70,7 +70,7 @@ func (h *hookCall) step() bool {
 			}
 			h.header = append(make([]byte, 0, 2*cap(h.header)), h.header...)
 		}
-		n, err := unix.Read(h.fd, h.header[len(h.header):cap(h.header)])
+		n, err := rawRead(h.fd, h.header[len(h.header):cap(h.header)])
 		switch {
 		case err == unix.EAGAIN:
 			return false

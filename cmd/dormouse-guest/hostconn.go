@@ -13,122 +13,121 @@ import (
 const (
 	// preambleLimit is how long a connection may take to say what it is for.
 	preambleLimit = 10 * time.Second
-	// firstRead is how much a connection is read at first, in bytes: the preamble with a whole
-	// restore request, or with the head of the first HTTP request, in one go.
-	firstRead = 4096
+	// lengthSize is what stands before a frame, in bytes.
+	lengthSize = 4
 )
 
-// hostConn is a connection from the host until it is known what for.
+// hostConn is a connection from the host until it is known what for. Mostly its first read
+// brings everything, and it never needs memory of its own.
 type hostConn struct {
 	server *server
 	fd     int
-	in     []byte // what came and is not used yet
-	op     guest.Op
-	port   uint16
+	in     []byte // what came before and is not used yet
 }
 
-// ready reads until the preamble, and of a restore the request, is complete.
-func (c *hostConn) ready() {
-	for {
-		if len(c.in) == cap(c.in) {
-			c.drop() // more than anybody may send before being answered
+// greet serves a new connection.
+func greet(s *server, fd int) {
+	if rest, done := takeIn(s, fd, nil); !done {
+		c := &hostConn{server: s, fd: fd, in: rest}
+		if s.loop.watch(fd, c) != nil {
+			s.hangUp(fd)
 			return
 		}
-		n, err := unix.Read(c.fd, c.in[len(c.in):cap(c.in)])
+		s.loop.expire(c, preambleLimit)
+	}
+}
+
+func (c *hostConn) ready() {
+	rest, done := takeIn(c.server, c.fd, c.in)
+	if done {
+		c.server.loop.forget(c)
+		return
+	}
+	c.in = rest
+}
+
+func (c *hostConn) expired() { c.server.hangUp(c.fd) }
+
+// takeIn reads until it is known what the connection is for, behind what came before. It returns
+// a copy of what came if that is not enough yet; else the connection is in other hands.
+func takeIn(s *server, fd int, before []byte) (rest []byte, done bool) {
+	buffer := s.loop.buffer
+	have := copy(buffer, before)
+	for {
+		if have == len(buffer) {
+			// Only a restore may send that much before it is answered.
+			if len(buffer) > guest.PreambleSize+lengthSize+guest.MaxFrame {
+				return nil, s.hangUp(fd)
+			}
+			s.loop.buffer = make([]byte, 2*len(buffer))
+			copy(s.loop.buffer, buffer)
+			buffer = s.loop.buffer
+		}
+		n, err := rawRead(fd, buffer[have:])
 		switch {
 		case err == unix.EAGAIN:
-			c.wait()
-			return
+			return append([]byte(nil), buffer[:have]...), false
 		case err == unix.EINTR:
 			continue
 		case err != nil || n == 0:
-			c.drop()
-			return
+			return nil, s.hangUp(fd)
 		}
-		c.in = c.in[:len(c.in)+n]
-		if c.advance() {
-			return
+		have += n
+		if s.dispatch(fd, buffer[:have]) {
+			return nil, true
 		}
 	}
 }
 
-// wait stays for more, for a limited time.
-func (c *hostConn) wait() {
-	l := c.server.loop
-	if l.watchers[min(c.fd, len(l.watchers)-1)] == watcher(c) {
-		return
+// dispatch passes a connection on when in says enough; in is only valid during the call.
+func (s *server) dispatch(fd int, in []byte) bool {
+	if len(in) < guest.PreambleSize {
+		return false
 	}
-	if l.watch(c.fd, c) != nil {
-		c.drop()
-		return
+	preamble, err := guest.ParsePreamble(in[:guest.PreambleSize])
+	if err != nil || !s.knows(&preamble) {
+		return s.hangUp(fd)
 	}
-	l.expire(c, preambleLimit)
-}
-
-func (c *hostConn) expired() { c.drop() }
-
-// drop ends the connection without an answer.
-func (c *hostConn) drop() {
-	c.server.loop.forget(c)
-	c.server.loop.close(c.fd)
-	c.server.connections.Add(-1)
-}
-
-// advance does what the input allows and tells whether the connection is in other hands now.
-func (c *hostConn) advance() bool {
-	if c.op == 0 {
-		if len(c.in) < guest.PreambleSize {
-			return false
-		}
-		preamble, err := guest.ParsePreamble(c.in[:guest.PreambleSize])
-		if err != nil || !c.server.knows(&preamble) {
-			c.drop()
-			return true
-		}
-		c.op, c.port = preamble.Op, preamble.Port
-		c.in = c.in[guest.PreambleSize:]
-	}
-	switch c.op {
+	in = in[guest.PreambleSize:]
+	switch preamble.Op {
 	case guest.OpForward:
-		c.leave()
-		startRelay(c.server, c.fd, c.port, c.in)
+		s.loop.release(fd)
+		startRelay(s, fd, preamble.Port, in)
 	case guest.OpRestore:
-		frame, complete := c.frame()
+		frame, complete, err := cutFrame(in)
+		if err != nil {
+			return s.hangUp(fd)
+		}
 		if !complete {
 			return false
 		}
-		c.leave()
-		startRestore(c.server, c.fd, frame)
+		s.loop.release(fd)
+		startRestore(s, fd, frame)
 	default:
-		c.leave()
-		go c.server.serveSlow(c.op, os.NewFile(uintptr(c.fd), "host"), c.in)
+		s.loop.release(fd)
+		go s.serveSlow(preamble.Op, os.NewFile(uintptr(fd), "host"), append([]byte(nil), in...))
 	}
 	return true
 }
 
-// leave gives the connection to somebody else.
-func (c *hostConn) leave() {
-	c.server.loop.forget(c)
-	c.server.loop.release(c.fd)
+// hangUp ends a connection without an answer. It returns true: that is a way to be done with one.
+func (s *server) hangUp(fd int) bool {
+	s.loop.close(fd)
+	s.connections.Add(-1)
+	return true
 }
 
-// frame returns the body of the one frame of OpRestore when it is complete, and makes room for it before.
-func (c *hostConn) frame() ([]byte, bool) {
-	const header = 4
-	if len(c.in) < header {
-		return nil, false
+// cutFrame returns the body of the frame that in begins with.
+func cutFrame(in []byte) (body []byte, complete bool, err error) {
+	if len(in) < lengthSize {
+		return nil, false, nil
 	}
-	size := binary.BigEndian.Uint32(c.in)
+	size := binary.BigEndian.Uint32(in)
 	if size > guest.MaxFrame {
-		c.in = c.in[:len(c.in):len(c.in)] // full: ready drops it
-		return nil, false
+		return nil, false, guest.ErrFrameSize
 	}
-	whole := header + int(size)
-	if len(c.in) >= whole {
-		return c.in[header:whole], true
+	if in = in[lengthSize:]; len(in) < int(size) {
+		return nil, false, nil
 	}
-	if cap(c.in) < whole {
-		c.in = append(make([]byte, 0, whole), c.in...)
-	}
-	return nil, false
+	return in[:size], true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -17,15 +18,17 @@ import (
 // The files are on a tmpfs and bind-mounted into the app's /etc, so that changing them after a
 // restore writes to no disk. They stay open: a restore only has to write.
 type identity struct {
-	hostname  *liveFile
-	hosts     *liveFile
-	resolv    *liveFile
-	machineID *liveFile
+	hostname, hosts, resolv, machineID *liveFile
+
+	mu      sync.Mutex // guards all below, and the content of the files
+	name    string
+	machine [16]byte
+	scratch []byte // what is about to be written
 }
 
 // openIdentity makes the files with the names of a machine nobody has named yet.
 func openIdentity() (*identity, error) {
-	id := &identity{}
+	id := &identity{scratch: make([]byte, 0, 256)}
 	for name, file := range id.files() {
 		var err error
 		if *file, err = makeLiveFile(filepath.Join(runDir, name)); err != nil {
@@ -53,19 +56,33 @@ func (id *identity) setHostname(name string) error {
 	if name == "" || len(name) > guest.MaxHostname {
 		return errors.New("host name is empty or too long")
 	}
-	if err := unix.Sethostname([]byte(name)); err != nil {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if err := rawSetHostname(name); err != nil {
 		return err
 	}
-	if err := id.hostname.set([]byte(name + "\n")); err != nil {
+	id.name = name
+	const before = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + guest.GuestIP + "\t"
+	text := append(append(append(id.scratch[:0], before...), name...), '\n')
+	if err := id.hosts.set(text); err != nil {
 		return err
 	}
-	return id.hosts.set([]byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + guest.GuestIP + "\t" + name + "\n"))
+	return id.hostname.set(text[len(before):])
 }
 
 func (id *identity) setMachineID(machine [16]byte) error {
-	text := make([]byte, 0, 33)
-	text = hex.AppendEncode(text, machine[:])
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	id.machine = machine
+	text := hex.AppendEncode(id.scratch[:0], machine[:])
 	return id.machineID.set(append(text, '\n'))
+}
+
+// present returns the host name and the machine-id.
+func (id *identity) present() (name string, machine [16]byte) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.name, id.machine
 }
 
 // mountInto shows the files in the /etc of the app's root.
@@ -97,9 +114,9 @@ func makeLiveFile(path string) (*liveFile, error) {
 }
 
 func (f *liveFile) set(content []byte) error {
-	_, err := unix.Pwrite(f.fd, content, 0)
+	err := rawPwrite(f.fd, content)
 	if err == nil && len(content) < f.size {
-		err = unix.Ftruncate(f.fd, int64(len(content)))
+		err = rawTruncate(f.fd, len(content))
 	}
 	if err != nil {
 		return &os.PathError{Op: "write", Path: f.name, Err: err}

@@ -69,7 +69,7 @@ func (l *loop) close(fd int) {
 	if fd < len(l.watchers) {
 		l.watchers[fd] = nil
 	}
-	unix.Close(fd)
+	rawClose(fd)
 }
 
 // expire sets w's deadline, in place of the one it had.

@@ -25,11 +25,11 @@ func main() {
 	}
 }
 
-// tuneRuntime starts the agent again with a Go runtime that does not interrupt long runs by signals:
-// while code is cold every run is long, and the signal makes it longer. The setting cannot be made at run
-// time, nor (being one for debugging) in the source.
+// tuneRuntime starts the agent again with a Go runtime that does not interrupt long runs by signals and
+// does not look for new CPUs: while code is cold every run is long, and both make it longer. The
+// settings are read at the start only, and (the first being for debugging) not from the source.
 func tuneRuntime() {
-	const variable, setting = "GODEBUG", "asyncpreemptoff=1"
+	const variable, setting = "GODEBUG", "asyncpreemptoff=1,updatemaxprocs=0"
 	if os.Getenv(variable) == "" {
 		err := unix.Exec("/init", os.Args, []string{variable + "=" + setting})
 		fmt.Fprintln(os.Stderr, "dormouse-guest: restart:", err)

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
 // fitrim is FITRIM of linux/fs.h, _IOWR('X', 121, struct fstrim_range).
@@ -14,7 +18,7 @@ const fitrim = 0xc0185879
 
 // quiesce makes the guest small before its memory becomes an image's snapshot. The kernel runs with
 // init_on_free=1, so whatever is given back here is zero and takes no space.
-func quiesce() error {
+func (s *server) quiesce() error {
 	unix.Sync()
 	if err := trim(dataDir); err != nil {
 		return fmt.Errorf("trim the data disk: %w", err)
@@ -25,7 +29,24 @@ func quiesce() error {
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 		return fmt.Errorf("drop caches: %w", err)
 	}
-	return nil
+	return s.rehearse()
+}
+
+// rehearse goes through a restore that changes nothing: the first real one then finds its memory
+// mapped and its kernel objects made.
+func (s *server) rehearse() error {
+	request := guest.RestoreRequest{UnixNanos: time.Now().UnixNano(), Secret: s.present()}
+	request.Hostname, request.MachineID = s.identity.present()
+	rand.Read(request.Entropy[:])
+	frame, err := guest.AppendRestoreRequest(nil, &request)
+	if err != nil {
+		return fmt.Errorf("rehearse a restore: %w", err)
+	}
+	parsed, err := guest.ParseRestoreRequest(frame)
+	if err != nil {
+		return fmt.Errorf("rehearse a restore: %w", err)
+	}
+	return s.fixUp(&parsed)
 }
 
 // trim tells the VMM which blocks of a file system are free.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/binary"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +26,7 @@ type relay struct {
 	down       stream // app to host
 }
 
-// startRelay takes over the host's connection; early is what came behind the preamble.
+// startRelay takes over the host's connection; early is what came behind the preamble, valid now only.
 func startRelay(s *server, host int, port uint16, early []byte) {
 	app, err := dialLoopback(port)
 	if err != nil && err != unix.EINPROGRESS {
@@ -39,6 +41,7 @@ func startRelay(s *server, host int, port uint16, early []byte) {
 	} else {
 		r.connected()
 	}
+	r.up.keep()
 	if s.loop.watch(host, r) != nil || s.loop.watch(app, r) != nil {
 		s.loop.forget(r)
 		r.close()
@@ -49,7 +52,7 @@ func startRelay(s *server, host int, port uint16, early []byte) {
 // which the first event of the new descriptors calls.
 func (r *relay) connected() {
 	r.connecting = false
-	unix.Write(r.up.from, []byte{byte(guest.ForwardOK)})
+	rawWrite(r.up.from, []byte{byte(guest.ForwardOK)})
 	r.up.flush()
 }
 
@@ -121,7 +124,7 @@ func (s *stream) pump(buffer []byte) progress {
 		if state := s.flush(); state != busy || s.ended {
 			return state
 		}
-		n, err := unix.Read(s.from, buffer)
+		n, err := rawRead(s.from, buffer)
 		switch {
 		case err == unix.EAGAIN:
 			return idle
@@ -133,7 +136,7 @@ func (s *stream) pump(buffer []byte) progress {
 		default:
 			s.pending = buffer[:n]
 			if state := s.flush(); state != busy {
-				s.pending = append([]byte(nil), s.pending...) // the buffer is everybody's
+				s.keep()
 				return state
 			}
 		}
@@ -141,10 +144,17 @@ func (s *stream) pump(buffer []byte) progress {
 	return busy
 }
 
+// keep makes what is pending the stream's own: the buffer is everybody's.
+func (s *stream) keep() {
+	if len(s.pending) > 0 {
+		s.pending = append([]byte(nil), s.pending...)
+	}
+}
+
 // flush writes what is pending and passes the end on. It returns busy when nothing is left to write.
 func (s *stream) flush() progress {
 	for len(s.pending) > 0 {
-		n, err := unix.Write(s.to, s.pending)
+		n, err := rawWrite(s.to, s.pending)
 		switch {
 		case err == unix.EAGAIN:
 			return idle
@@ -158,7 +168,7 @@ func (s *stream) flush() progress {
 	s.pending = nil
 	if s.eof && !s.ended {
 		s.ended = true
-		unix.Shutdown(s.to, unix.SHUT_WR)
+		rawShutdown(s.to)
 	}
 	return busy
 }
@@ -166,25 +176,35 @@ func (s *stream) flush() progress {
 // dialLoopback begins a connection to the app: on IPv4, and on IPv6 if nothing listens there.
 // EINPROGRESS comes with a descriptor, and is rare: a loopback connection is made at once.
 func dialLoopback(port uint16) (int, error) {
-	fd, err := dial(unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(port)})
+	fd, err := dialLoopback4(port)
 	if err == unix.ECONNREFUSED {
-		fd, err = dial(unix.AF_INET6, &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: int(port)})
+		to := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(port), Addr: [16]byte{15: 1}}
+		fd, err = dial(unix.AF_INET6, unsafe.Pointer(&to), unix.SizeofSockaddrInet6)
 	}
 	return fd, err
 }
 
-func dial(family int, to unix.Sockaddr) (int, error) {
+func dialLoopback4(port uint16) (int, error) {
+	to := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(port), Addr: [4]byte{127, 0, 0, 1}}
+	return dial(unix.AF_INET, unsafe.Pointer(&to), unix.SizeofSockaddrInet4)
+}
+
+// networkOrder turns a port into what a socket address has: big endian, whatever the machine is.
+func networkOrder(port uint16) uint16 {
+	return binary.NativeEndian.Uint16([]byte{byte(port >> 8), byte(port)})
+}
+
+func dial(family int, to unsafe.Pointer, size uintptr) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1); err != nil {
-		unix.Close(fd)
-		return -1, err
+	err = rawSetOption(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
+	if err == nil {
+		err = rawConnect(fd, to, size)
 	}
-	err = unix.Connect(fd, to)
 	if err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
+		rawClose(fd)
 		return -1, err
 	}
 	return fd, err
@@ -196,8 +216,8 @@ func refuse(s *server, host int, err error) {
 	if err == unix.ECONNREFUSED {
 		status = guest.ForwardRefused
 	}
-	unix.Write(host, []byte{byte(status)})
-	unix.Shutdown(host, unix.SHUT_WR)
+	rawWrite(host, []byte{byte(status)})
+	rawShutdown(host)
 	go func() {
 		defer s.connections.Add(-1)
 		drain(host)

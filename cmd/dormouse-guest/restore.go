@@ -82,10 +82,9 @@ func (r *restoring) hookDone() {
 // answer sends the reply. It is far smaller than an empty socket buffer: a host that cannot take it
 // is gone.
 func (r *restoring) answer() {
-	const header = 4
-	message := guest.AppendRestoreReply(make([]byte, header, 128), &r.reply)
-	binary.BigEndian.PutUint32(message, uint32(len(message)-header))
-	unix.Write(r.host, message)
+	message := guest.AppendRestoreReply(r.server.loop.buffer[:lengthSize], &r.reply)
+	binary.BigEndian.PutUint32(message, uint32(len(message)-lengthSize))
+	rawWrite(r.host, message)
 	r.server.loop.close(r.host)
 	r.server.connections.Add(-1)
 }
@@ -115,7 +114,7 @@ func setClock(unixNanos int64) error {
 		return errors.New("the wall clock is missing")
 	}
 	now := unix.NsecToTimespec(unixNanos)
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
+	if err := rawSetClock(&now); err != nil {
 		return errors.New("set the clock: " + err.Error())
 	}
 	return nil
@@ -136,11 +135,11 @@ func (p randomPool) add(entropy *[64]byte) error {
 		bits, bytes int32
 		data        [64]byte
 	}{int32(len(entropy) * 8), int32(len(entropy)), *entropy}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p), rndAddEntropy, uintptr(unsafe.Pointer(&info))); errno != 0 {
-		return errors.New("add entropy: " + errno.Error())
+	if err := rawIoctl(int(p), rndAddEntropy, unsafe.Pointer(&info)); err != nil {
+		return errors.New("add entropy: " + err.Error())
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p), rndReseedCRNG, 0); errno != 0 {
-		return errors.New("reseed the random generator: " + errno.Error())
+	if err := rawIoctl(int(p), rndReseedCRNG, nil); err != nil {
+		return errors.New("reseed the random generator: " + err.Error())
 	}
 	return nil
 }

@@ -95,25 +95,22 @@ func (s *server) listen(ip [4]byte, port int) error {
 // ready accepts what there is.
 func (s *server) ready() {
 	for {
-		fd, peer, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		if err == unix.EAGAIN {
+		fd, from, err := rawAccept(s.listener)
+		switch {
+		case err == unix.EAGAIN:
 			return
-		}
-		if err != nil {
-			if err == unix.EINTR || err == unix.ECONNABORTED {
-				continue
-			}
+		case err == unix.EINTR || err == unix.ECONNABORTED:
+			continue
+		case err != nil:
 			// Out of descriptors or memory: the next connection tries again.
 			fmt.Fprintln(os.Stderr, "dormouse-guest: accept:", err)
 			return
-		}
-		if from, ok := peer.(*unix.SockaddrInet4); !ok || from.Addr != s.gateway || s.connections.Load() >= maxConnections {
-			unix.Close(fd)
+		case from != s.gateway || s.connections.Load() >= maxConnections:
+			rawClose(fd)
 			continue
 		}
 		s.connections.Add(1)
-		conn := &hostConn{server: s, fd: fd, in: make([]byte, 0, firstRead)}
-		conn.ready()
+		greet(s, fd)
 	}
 }
 
@@ -139,6 +136,12 @@ func (s *server) knows(p *guest.Preamble) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return p.Knows(&s.secret)
+}
+
+func (s *server) present() [guest.SecretSize]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secret
 }
 
 func (s *server) rotate(secret [guest.SecretSize]byte) {

@@ -17,6 +17,9 @@ func CommandLine(secret [SecretSize]byte, tscKHz int) string {
 		"console=ttyS0", "quiet", "reboot=t", "panic=-1",
 		// Freed pages are zero and take no space in a memory snapshot.
 		"init_on_free=1",
+		// No security module has a policy here, and nobody reads pressure statistics or waits for the
+		// lock-up detector: they would only lengthen every system call and every switch.
+		"lsm=", "psi=0", "nowatchdog",
 	}
 	if tscKHz > 0 {
 		options = append(options,
@@ -24,7 +27,9 @@ func CommandLine(secret [SecretSize]byte, tscKHz int) string {
 			"tsc_early_khz="+strconv.Itoa(tscKHz),
 			// Without it the kernel compares the TSC with its own late ticks, distrusts it and falls
 			// back to jiffies: 4 ms resolution, and 250 timer interrupts a second in an idle guest.
-			"tsc=reliable")
+			"tsc=reliable",
+			// An emulator does not execute the instructions the mitigations count on, only pays for them.
+			"mitigations=off")
 	}
 	return strings.Join(append(options, SecretOption+hex.EncodeToString(secret[:])), " ")
 }
