@@ -3,8 +3,8 @@ package buildkit
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	cerrdefs "github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -97,9 +98,8 @@ func TestTheExportIsBounded(t *testing.T) {
 
 	s, err = newExportStore(filepath.Join(t.TempDir(), "out"), "", 1<<20)
 	require.NoError(t, err)
-	for i := range maxWriters {
-		require.NoError(t, put(t, s, fmt.Sprint(i)))
-	}
+	s.writers = 1
+	require.NoError(t, put(t, s, "the last blob"))
 	require.ErrorIs(t, put(t, s, "one more"), ErrDiskFull)
 }
 
@@ -179,4 +179,31 @@ func TestProgressIsPlainTextAndBounded(t *testing.T) {
 
 func TestADisplayThatPanicsIsAnError(t *testing.T) {
 	require.ErrorContains(t, guard(func() error { panic("index out of range") }), "unexpected data")
+}
+
+func FuzzTheSyntaxLineOfAStranger(f *testing.F) {
+	f.Add("# syntax=docker/dockerfile:1\nFROM x\n")
+	f.Add("#!/bin/sh\n// syntax=a@sha256:0\n")
+	f.Add("{\"syntax\": \"x\"}")
+	f.Fuzz(func(t *testing.T, text string) {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o600))
+		builtIn, _, err := useBuiltIn(Build{Context: dir})
+		require.NoError(t, err)
+		require.True(t, builtIn, "offline nothing is pulled")
+	})
+}
+
+func FuzzTheDescriptorOfAHostileDaemon(f *testing.F) {
+	encode := base64.StdEncoding.EncodeToString
+	f.Add(encode([]byte(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:` + strings.Repeat("0", 64) + `","size":1}`)))
+	f.Add(encode([]byte(`{"digest":"sha256:../../x"}`)))
+	f.Fuzz(func(t *testing.T, encoded string) {
+		s := &exportStore{dir: t.TempDir()}
+		if err := s.finish(encoded); err != nil {
+			return
+		}
+		_, err := layout.ImageIndexFromPath(s.dir)
+		require.NoError(t, err)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,4 +174,28 @@ func TestALayoutWithoutNamesIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "name")
 	_, err = New(t.TempDir(), Offline())
 	require.Error(t, err)
+}
+
+func FuzzABuilderGetsOnlyKnownContent(f *testing.F) {
+	dir := f.TempDir()
+	img := ocitest.Image(f, v1.Config{}, ocitest.Tar(f, ocitest.File("a", "x")))
+	ocitest.Write(f, dir, assets.RefName, map[string]v1.Image{"debian:12": img})
+	mirror, err := New(dir, Offline())
+	require.NoError(f, err)
+	digest, err := img.Digest()
+	require.NoError(f, err)
+	f.Add("GET", "/v2/library/debian/manifests/12")
+	f.Add("HEAD", "/v2/library/debian/blobs/"+digest.String())
+	f.Add("GET", "/v2/a/blobs/sha256:../../index.json")
+	f.Fuzz(func(t *testing.T, method, path string) {
+		request := &http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{}}
+		answer := httptest.NewRecorder()
+		mirror.ServeHTTP(answer, request.WithContext(t.Context()))
+		if answer.Code == http.StatusOK && method == http.MethodGet && path != "/v2/" {
+			sent, _, err := v1.SHA256(answer.Body)
+			require.NoError(t, err)
+			require.True(t, mirror.blobs[sent], "%s is not of the layout", path)
+		}
+		require.Less(t, answer.Code, http.StatusInternalServerError)
+	})
 }
