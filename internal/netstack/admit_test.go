@@ -31,10 +31,12 @@ func ipFrame(src, dst string, protocol tcpip.TransportProtocolNumber, segment []
 	return append(frame, segment...)
 }
 
-func synTo(to string) []byte {
+func synTo(to string) []byte { return synFrom(40000, to) }
+
+func synFrom(port uint16, to string) []byte {
 	dst := netip.MustParseAddrPort(to)
 	tcp := make(header.TCP, header.TCPMinimumSize)
-	tcp.Encode(&header.TCPFields{SrcPort: 40000, DstPort: dst.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
+	tcp.Encode(&header.TCPFields{SrcPort: port, DstPort: dst.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
 		Flags: header.TCPFlagSyn, WindowSize: 1000})
 	pseudo := header.PseudoHeaderChecksum(header.TCPProtocolNumber, tcpipAddr(guestAddr), tcpipAddr(dst.Addr()), header.TCPMinimumSize)
 	tcp.SetChecksum(^checksum.Checksum(tcp, pseudo))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -51,6 +52,30 @@ func TestBytesSurviveTheRoundTripAndAHalfClose(t *testing.T) {
 	require.Greater(t, counters.BytesIn, uint64(len(sent)))
 	require.Greater(t, counters.BytesOut, uint64(len(sent)))
 	require.Zero(t, counters.EgressSent, "the host dialled in; that is no egress")
+}
+
+func TestManyConnectionsAtOnceKeepTheirBytesApart(t *testing.T) {
+	s, g := newPair(t, Config{})
+	g.echo(t, 8080)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			c, err := s.DialGuest(t.Context(), 8080)
+			if !assert.NoError(t, err) {
+				return
+			}
+			defer c.Close()
+			sent := bytes.Repeat([]byte{byte(i)}, 50_000+i)
+			go func() {
+				_, _ = c.Write(sent)
+				_ = c.(*conn).CloseWrite()
+			}()
+			got, err := io.ReadAll(c)
+			assert.NoError(t, err)
+			assert.True(t, bytes.Equal(sent, got), "connection %d: %d of %d bytes", i, len(got), len(sent))
+		})
+	}
+	all.Wait()
 }
 
 func TestAPortNobodyListensOnIsRefused(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -114,7 +115,7 @@ func TestADeadDestinationIsRefusedToo(t *testing.T) {
 }
 
 func TestServicesAreReachableWhateverThePolicySays(t *testing.T) {
-	_, g := newPair(t, Config{
+	s, g := newPair(t, Config{
 		Services: map[netip.AddrPort]Handler{
 			netip.MustParseAddrPort("10.0.2.4:5000"): func(c net.Conn) {
 				defer c.Close()
@@ -134,6 +135,7 @@ func TestServicesAreReachableWhateverThePolicySays(t *testing.T) {
 		require.Equal(t, want, string(got))
 		c.Close()
 	}
+	require.Eventually(t, func() bool { return len(s.slots) == 0 }, patience, time.Millisecond, "finished connections are forgotten")
 	_, err := g.dial(t, "10.0.2.4:5001")
 	require.ErrorContains(t, err, "refused", "only the service's own port is open")
 }
@@ -175,6 +177,37 @@ func TestConnectionsBeyondTheLimitAreRefusedAndComeBack(t *testing.T) {
 	c, err := g.dial(t, "93.184.216.34:80")
 	require.NoError(t, err)
 	c.Close()
+}
+
+// The guest opens connections to a host that never answers, each from another port, and none is ever
+// finished.
+func TestASYNFloodIsBounded(t *testing.T) {
+	const connections = 16
+	before := runtime.NumGoroutine()
+	ours, theirs := net.Pipe()
+	dialled := make(chan struct{}, 2*connections)
+	s, err := New(ours, Config{
+		Policy: Policy{Internet: true}, HostAddrs: noHost, Limits: Limits{Connections: connections},
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			dialled <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	})
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	for i := range 5000 {
+		_, err := theirs.Write(appendFrame(nil, synFrom(uint16(1024+i), "203.0.113.5:80")))
+		require.NoError(t, err)
+	}
+	for range connections {
+		<-dialled
+	}
+	require.LessOrEqual(t, runtime.NumGoroutine(), before+2*connections+20)
+	require.NoError(t, s.Close())
+	require.Empty(t, dialled, "no more dials than connections")
+	theirs.Close()
+	requireGoroutines(t, before)
 }
 
 func TestAScanDoesNotFloodTheEvents(t *testing.T) {

@@ -45,7 +45,7 @@ func newGuest(t testing.TB, conn net.Conn) *testGuest {
 			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
-		link: channel.New(1024, guest.MTU+header.EthernetMinimumSize, guestMAC),
+		link: channel.New(sendQueue, guest.MTU+header.EthernetMinimumSize, guestMAC),
 	}
 	require.Nil(t, g.net.CreateNIC(nic, ethernet.New(g.link)))
 	require.Nil(t, g.net.AddProtocolAddress(nic, tcpip.ProtocolAddress{

@@ -19,7 +19,7 @@ import (
 const (
 	// sendQueue is how many frames wait for QEMU to read; what comes on top is dropped, as a
 	// switch would. A paused VM reads nothing, so this bounds what it makes the daemon hold.
-	sendQueue = 512
+	sendQueue = 4096
 	// writeBatch is about how many bytes go to QEMU in one system call at most.
 	writeBatch = 16 << 10
 )
