@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/test/e2e/daemon"
+	"github.com/dormouse-dev/dormouse/test/e2e/sdk"
+)
+
+const (
+	region  = "us-east-1"
+	account = "000000000000" // made by the first start of a daemon
+	bucket  = "code"
+)
+
+// object is the input of an API call.
+type object = map[string]any
+
+// host is a running daemon with SDK clients that know nothing but what `dormouse env` prints.
+type host struct {
+	*daemon.Daemon
+	driver  *sdk.Driver
+	api, s3 *sdk.Client
+	env     map[string]string // of a shell that has run `dormouse env`
+	roots   *x509.CertPool    // what trusts the endpoints of its microVMs
+
+	counter, workbench sharedImage
+}
+
+// newHost starts a daemon on an empty data folder, under $DORMOUSE_DATA_DIR if that is set.
+func newHost() (h *host, err error) {
+	h = &host{}
+	if h.Daemon, err = daemon.New(os.Getenv("DORMOUSE_DATA_DIR")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Remove())
+		}
+	}()
+	if err := h.Start(); err != nil {
+		return nil, err
+	}
+	env, err := h.Environment(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	h.env = map[string]string{}
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
+		h.env[name] = value
+	}
+	if h.roots, err = trust(h.env["DORMOUSE_CA_BUNDLE"]); err != nil {
+		return nil, err
+	}
+	if h.driver, err = sdk.Start(context.Background(), env); err != nil {
+		return nil, err
+	}
+	h.api, h.s3 = h.driver.MicroVMs(), h.driver.S3()
+	return h, h.s3.Try("CreateBucket", object{"Bucket": bucket}, nil)
+}
+
+// trust reads a certificate.
+func trust(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA (DORMOUSE_CA_BUNDLE): %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s (DORMOUSE_CA_BUNDLE) holds no certificate", path)
+	}
+	return roots, nil
+}
+
+// close ends the daemon as an operator does and removes what it made.
+func (h *host) close() error {
+	return errors.Join(h.Stop(), h.driver.Close(), h.Remove())
+}
+
+// logOnFailure adds what the daemon logs during t to t's output, should t fail.
+func (h *host) logOnFailure(t *testing.T) {
+	begin := h.LogSize()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the daemon during this test:\n%s", h.Log(begin))
+		}
+	})
+}
+
+// ownHost starts a daemon for one test, which does to it what would disturb others.
+func ownHost(t *testing.T) *host {
+	t.Helper()
+	h, err := newHost()
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.logOnFailure(t)
+	return h
+}
+
+// sharedHost is the daemon that most tests use, started by the first one.
+type sharedHost struct {
+	start sync.Once
+	host  *host
+	err   error
+}
+
+var shared sharedHost
+
+func (s *sharedHost) on(t *testing.T) *host {
+	t.Helper()
+	s.start.Do(func() { s.host, s.err = newHost() })
+	require.NoError(t, s.err)
+	s.host.logOnFailure(t)
+	return s.host
+}
+
+func (s *sharedHost) close() error {
+	if s.host == nil {
+		return nil
+	}
+	return s.host.close()
+}
