@@ -35,7 +35,7 @@ func (s *server) quiesce() error {
 // rehearse goes through a restore that changes nothing: the first real one then finds its memory
 // mapped and its kernel objects made.
 func (s *server) rehearse() error {
-	request := guest.RestoreRequest{UnixNanos: time.Now().UnixNano(), Secret: s.present()}
+	request := guest.RestoreRequest{Secret: s.present()}
 	request.Hostname, request.MachineID = s.identity.present()
 	rand.Read(request.Entropy[:])
 	frame, err := guest.AppendRestoreRequest(nil, &request)
@@ -46,7 +46,10 @@ func (s *server) rehearse() error {
 	if err != nil {
 		return fmt.Errorf("rehearse a restore: %w", err)
 	}
-	return s.fixUp(&parsed)
+	if err := s.fixUp(&parsed); err != nil {
+		return fmt.Errorf("rehearse a restore: %w", err)
+	}
+	return setClock(time.Now().UnixNano())
 }
 
 // trim tells the VMM which blocks of a file system are free.

@@ -20,53 +20,97 @@ const (
 	rndReseedCRNG = 0x5207
 )
 
-// restoring is a restore whose hook is under way.
+// clockLimit is how long the host may take to tell the time.
+const clockLimit = 10 * time.Second
+
+// restoring is a restore under way: names and entropy, then the clock, then the hook, then the reply.
 type restoring struct {
-	server *server
-	host   int
-	hook   *hookCall
-	began  time.Time // of the hook
-	reply  guest.RestoreReply
+	server  *server
+	host    int
+	request guest.RestoreRequest
+	reply   guest.RestoreReply
+	failed  error     // why the guest could not be fixed up
+	began   time.Time // the restore, later the hook
+	asked   time.Time // for the time of the day
+	hook    *hookCall // nil until the clock is set
 }
 
-// startRestore makes the restored VM itself again and starts its hook.
+// startRestore takes over the host's connection; frame is valid during the call.
 func startRestore(s *server, host int, frame []byte) {
 	r := &restoring{server: s, host: host, began: time.Now()}
-	request, err := guest.ParseRestoreRequest(frame)
-	if err == nil {
-		err = s.fixUp(&request)
-	}
-	now := time.Now()
-	r.reply.Agent = now.Sub(r.began)
-	r.began = now
-	if err != nil {
-		r.reply.Error = err.Error()
-		r.answer()
+	var err error
+	if r.request, err = guest.ParseRestoreRequest(frame); err != nil {
+		s.hangUp(host)
 		return
 	}
-	if request.Hook.Name == "" {
-		r.answer()
+	r.request.Hook.Body = append([]byte(nil), r.request.Hook.Body...)
+	r.failed = s.fixUp(&r.request)
+	if s.loop.watch(host, r) != nil {
+		s.hangUp(host)
 		return
 	}
-	hook, done := startHook(&request.Hook)
-	r.hook = hook
-	if done || s.loop.watch(hook.fd, r) != nil {
-		r.hookDone()
-		return
-	}
-	s.loop.expire(r, request.Hook.Timeout)
+	s.loop.expire(r, clockLimit)
+	r.asked = time.Now()
+	rawWrite(host, []byte{guest.ClockRequest})
 }
 
 func (r *restoring) ready() {
-	if r.hook.step() {
+	switch {
+	case r.hook == nil:
+		r.readClock()
+	case r.hook.step():
 		r.server.loop.forget(r)
 		r.hookDone()
 	}
 }
 
 func (r *restoring) expired() {
+	if r.hook == nil {
+		r.server.hangUp(r.host)
+		return
+	}
 	r.hook.timeOut()
 	r.hookDone()
+}
+
+// readClock takes the host's answer. It is as old as half the time it took to come.
+func (r *restoring) readClock() {
+	var answer [8]byte
+	n, err := rawRead(r.host, answer[:])
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return
+	}
+	now := time.Now()
+	r.server.loop.forget(r)
+	r.server.loop.release(r.host)
+	if n != len(answer) { // eight bytes are never split
+		r.server.hangUp(r.host)
+		return
+	}
+	if r.failed == nil {
+		r.failed = setClock(int64(binary.BigEndian.Uint64(answer[:])) + int64(now.Sub(r.asked)/2))
+	}
+	r.reply.Agent = now.Sub(r.began)
+	r.runHook()
+}
+
+// runHook starts the hook, if there is one and the guest is fit for it.
+func (r *restoring) runHook() {
+	if r.failed != nil {
+		r.reply.Error = r.failed.Error()
+	}
+	if r.failed != nil || r.request.Hook.Name == "" {
+		r.answer()
+		return
+	}
+	r.began = time.Now()
+	hook, done := startHook(&r.request.Hook)
+	r.hook = hook
+	if done || r.server.loop.watch(hook.fd, r) != nil {
+		r.hookDone()
+		return
+	}
+	r.server.loop.expire(r, r.request.Hook.Timeout)
 }
 
 func (r *restoring) hookDone() {
@@ -85,14 +129,11 @@ func (r *restoring) answer() {
 	message := guest.AppendRestoreReply(r.server.loop.buffer[:lengthSize], &r.reply)
 	binary.BigEndian.PutUint32(message, uint32(len(message)-lengthSize))
 	rawWrite(r.host, message)
-	r.server.loop.close(r.host)
-	r.server.connections.Add(-1)
+	r.server.hangUp(r.host)
 }
 
+// fixUp does all but the clock.
 func (s *server) fixUp(r *guest.RestoreRequest) error {
-	if err := setClock(r.UnixNanos); err != nil {
-		return err
-	}
 	if err := s.random.add(&r.Entropy); err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package guest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -81,8 +83,7 @@ func (c *Client) Quiesce(ctx context.Context) error {
 }
 
 // Restore makes a restored VM itself again and runs its run or resume hook. It may be called
-// before the VM runs: the connection is made as soon as the guest answers. The wall clock is
-// read when the request is sent, unless r.UnixNanos is set. On success the client uses r.Secret
+// before the VM runs: the connection is made as soon as the guest answers. On success the client uses r.Secret
 // from now on. A reply whose Hook failed is not an error.
 func (c *Client) Restore(ctx context.Context, r RestoreRequest) (RestoreReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Hook.Timeout+graceLimit)
@@ -106,17 +107,15 @@ func (c *Client) restore(ctx context.Context, r RestoreRequest) (reply RestoreRe
 	defer conn.Close()
 	defer abortWith(ctx, conn, &err)()
 
-	if r.UnixNanos == 0 {
-		r.UnixNanos = c.now().UnixNano()
-	}
 	body, err := AppendRestoreRequest(nil, &r)
 	if err != nil {
 		return reply, err
 	}
-	// One segment where it fits: the guest wakes up once.
-	message := c.preamble(OpRestore, 0)
-	message = append(message, byte(len(body)>>24), byte(len(body)>>16), byte(len(body)>>8), byte(len(body)))
-	if _, err := conn.Write(append(message, body...)); err != nil {
+	// One write, so that it is one segment where it fits and wakes the guest up once.
+	if _, err := conn.Write(AppendFrame(c.preamble(OpRestore, 0), body)); err != nil {
+		return reply, err
+	}
+	if err := c.tellTime(conn, r.UnixNanos); err != nil {
 		return reply, err
 	}
 	frame, err := ReadFrame(conn)
@@ -124,6 +123,22 @@ func (c *Client) restore(ctx context.Context, r RestoreRequest) (reply RestoreRe
 		return reply, err
 	}
 	return ParseRestoreReply(frame)
+}
+
+// tellTime answers the agent's ClockRequest.
+func (c *Client) tellTime(conn net.Conn, unixNanos int64) error {
+	var request [1]byte
+	if _, err := io.ReadFull(conn, request[:]); err != nil {
+		return err
+	}
+	if request[0] != ClockRequest {
+		return ErrRestoreFrame
+	}
+	if unixNanos == 0 {
+		unixNanos = c.now().UnixNano()
+	}
+	_, err := conn.Write(binary.BigEndian.AppendUint64(nil, uint64(unixNanos)))
+	return err
 }
 
 // call does one OpCall exchange on a connection of its own.

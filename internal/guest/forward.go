@@ -35,6 +35,21 @@ func (c *Client) Forward(ctx context.Context, port uint16) (net.Conn, error) {
 	return &forwardConn{Conn: conn}, nil
 }
 
+// Listens tells whether something accepts connections on a TCP port of the guest's loopback.
+func (c *Client) Listens(ctx context.Context, port uint16) (listens bool, err error) {
+	conn, err := c.Forward(ctx, port)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	defer abortWith(ctx, conn, &err)()
+	err = conn.(*forwardConn).check()
+	if errors.Is(err, ErrRefused) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // forwardConn takes the status byte off the front of what the agent sends.
 type forwardConn struct {
 	net.Conn

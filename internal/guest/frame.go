@@ -13,14 +13,18 @@ var ErrFrameSize = errors.New("guest: frame too long")
 // frameHeader is the length that stands before every frame, in bytes.
 const frameHeader = 4
 
+// AppendFrame adds body to b as one frame. It does not judge its size.
+func AppendFrame(b, body []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
+	return append(b, body...)
+}
+
 // WriteFrame sends body as one frame, in one write.
 func WriteFrame(w io.Writer, body []byte) error {
 	if len(body) > MaxFrame {
 		return ErrFrameSize
 	}
-	frame := make([]byte, frameHeader, frameHeader+len(body))
-	binary.BigEndian.PutUint32(frame, uint32(len(body)))
-	_, err := w.Write(append(frame, body...))
+	_, err := w.Write(AppendFrame(make([]byte, 0, frameHeader+len(body)), body))
 	return err
 }
 

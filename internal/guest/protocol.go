@@ -43,6 +43,9 @@ const (
 	OpCall Op = 2
 	// OpRestore carries one RestoreRequest frame and one RestoreReply frame in a compact binary
 	// form: it runs first after every restore, when translating cold code costs most.
+	// Between the two the agent asks for the time with one ClockRequest byte, and the host answers with
+	// its wall clock (nanoseconds since 1970, 8 bytes, big endian). By then the code on that way is
+	// warm: a time sent with the request would be tens of milliseconds old when it is set.
 	OpRestore Op = 3
 	// OpEvents streams Event frames (JSON) from the agent until the connection closes. What the
 	// app wrote since its start and still is in the agent's bounded buffer comes first.
@@ -51,6 +54,9 @@ const (
 
 // MaxFrame bounds every frame in both directions, in bytes.
 const MaxFrame = 1 << 20
+
+// ClockRequest is the byte with which the agent asks for the time during OpRestore.
+const ClockRequest byte = 'T'
 
 // ForwardStatus is the agent's one-byte answer to OpForward.
 type ForwardStatus byte
@@ -116,7 +122,7 @@ type HookReply struct {
 // RestoreRequest makes a restored VM itself again, before any user request: wall clock, kernel
 // random pool, secret, hostname, machine-id, and then the run or resume hook.
 type RestoreRequest struct {
-	UnixNanos int64
+	UnixNanos int64 // 0: the client takes its clock when the agent asks; never part of the frame
 	Entropy   [64]byte
 	Secret    [SecretSize]byte // replaces the one the preamble was checked against
 	MachineID [16]byte         // kept out of the request (all zero) on a resume: it stays

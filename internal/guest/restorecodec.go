@@ -8,8 +8,8 @@ import (
 
 // The compact form of OpRestore. All numbers are big endian; text and body carry their length.
 //
-//	request: unixNanos 8 | entropy 64 | secret 32 | machine-id 16 | hostname 1+n |
-//	         hook name 1+n | hook port 2 | hook timeout 8 | hook body 4+n
+//	request: entropy 64 | secret 32 | machine-id 16 | hostname 1+n | hook name 1+n |
+//	         hook port 2 | hook timeout 8 | hook body 4+n
 //	reply:   error 2+n | hook status 2 | timed out 1 | hook error 2+n | agent 8 | hook ran 8
 
 // ErrRestoreFrame says that an OpRestore frame is cut short, too long or has members out of bounds.
@@ -30,7 +30,6 @@ func AppendRestoreRequest(b []byte, r *RestoreRequest) ([]byte, error) {
 		r.Hook.Port < 0 || r.Hook.Port > 0xffff || len(r.Hook.Body) > MaxFrame/2 {
 		return nil, ErrRestoreFrame
 	}
-	b = binary.BigEndian.AppendUint64(b, uint64(r.UnixNanos))
 	b = append(b, r.Entropy[:]...)
 	b = append(b, r.Secret[:]...)
 	b = append(b, r.MachineID[:]...)
@@ -48,7 +47,6 @@ func AppendRestoreRequest(b []byte, r *RestoreRequest) ([]byte, error) {
 func ParseRestoreRequest(b []byte) (RestoreRequest, error) {
 	var r RestoreRequest
 	c := cursor{rest: b}
-	r.UnixNanos = int64(c.uint(8))
 	copy(r.Entropy[:], c.take(len(r.Entropy)))
 	copy(r.Secret[:], c.take(len(r.Secret)))
 	copy(r.MachineID[:], c.take(len(r.MachineID)))
