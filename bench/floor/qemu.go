@@ -1,31 +1,25 @@
-// Package floor measures what QEMU alone needs to restore a snapshot and answer a request: the least any launch or wake can take. It shares no code with the product.
 package floor
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Snapshot is where an image snapshot's files are, and the machine they fit.
-type Snapshot struct {
-	Dir       string // holds memory, device.state, disk.img and rootfs.img
-	MemoryMiB int
-	CPUs      int
-	Accel     string // tcg or kvm
-	CPU       string // QEMU's -cpu
-}
-
-func (s Snapshot) file(name string) string { return filepath.Join(s.Dir, name) }
+// answerLimit bounds how long a guest may take for its first answer.
+const answerLimit = 30 * time.Second
 
 // qemu is one QEMU process with its monitor.
 type qemu struct {
@@ -38,14 +32,18 @@ type qemu struct {
 
 // start runs QEMU on the snapshot, waiting for device state. The network is QEMU's own user
 // network; guest addresses are the same as in the product.
-func start(s Snapshot, dir, disk string) (*qemu, error) {
+func start(ctx context.Context, s Snapshot, dir, disk string) (*qemu, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
+	socket := filepath.Join(dir, "qmp.sock")
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	share := fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=off", s.MemoryMiB, s.file("memory"))
-	cmd := exec.Command("qemu-system-x86_64",
-		"-M", "microvm,memory-backend=ram", "-accel", s.Accel, "-cpu", s.CPU,
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+		"-M", "microvm,memory-backend=ram,suppress-vmdesc=on", "-accel", s.Accel, "-cpu", s.CPU,
 		"-smp", fmt.Sprint(s.CPUs), "-m", fmt.Sprint(s.MemoryMiB), "-object", share,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "virtio-mmio.force-legacy=false", "-global", "migration.send-configuration=off",
@@ -57,42 +55,44 @@ func start(s Snapshot, dir, disk string) (*qemu, error) {
 		"-blockdev", "driver=raw,node-name=data,discard=unmap,file=data0", "-device", "virtio-blk-device,drive=data,serial=data",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:8080", port),
 		"-device", "virtio-net-device,netdev=net0,mac=52:54:00:12:34:56", "-device", "virtio-rng-device",
-		"-S", "-incoming", "defer")
-	cmd.Dir = dir
+		"-incoming", "defer")
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	q := &qemu{cmd: cmd, dir: dir, port: port}
-	if err := q.connect(); err != nil {
+	if err := q.connect(socket); err != nil {
 		q.kill()
-		return nil, err
+		return nil, fmt.Errorf("connect to QEMU: %w", err)
 	}
 	return q, nil
 }
 
-func (q *qemu) connect() error {
-	address := &net.UnixAddr{Net: "unix", Name: filepath.Join(q.dir, "qmp.sock")}
+func (q *qemu) connect(socket string) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		conn, err := net.DialUnix("unix", nil, address)
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: socket})
 		if err == nil {
 			q.monitor, q.replies = conn, bufio.NewReaderSize(conn, 1<<20)
 			break
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("connect to QEMU: %w", err)
+			return err
 		}
 		time.Sleep(500 * time.Microsecond)
 	}
-	if _, err := q.replies.ReadString('\n'); err != nil {
+	if _, err := q.replies.ReadString('\n'); err != nil { // the greeting
 		return err
 	}
-	return q.command("qmp_capabilities", nil, nil)
+	return q.command("qmp_capabilities", nil)
 }
 
 // command runs a monitor command, passing file along if there is one.
-func (q *qemu) command(name string, arguments map[string]any, result any, file ...*os.File) error {
-	text, err := json.Marshal(map[string]any{"execute": name, "arguments": arguments})
+func (q *qemu) command(name string, arguments map[string]any, file ...*os.File) error {
+	text, err := json.Marshal(struct {
+		Execute   string         `json:"execute"`
+		Arguments map[string]any `json:"arguments,omitempty"`
+	}{name, arguments})
 	if err != nil {
 		return err
 	}
@@ -109,48 +109,32 @@ func (q *qemu) command(name string, arguments map[string]any, result any, file .
 			return fmt.Errorf("QMP %s: %w", name, err)
 		}
 		var reply struct {
-			Event  string          `json:"event"`
-			Error  json.RawMessage `json:"error"`
-			Return json.RawMessage `json:"return"`
+			Event string          `json:"event"`
+			Error json.RawMessage `json:"error"`
 		}
 		if err := json.Unmarshal(line, &reply); err != nil {
 			return err
 		}
-		switch {
-		case reply.Event != "":
-		case reply.Error != nil:
+		if reply.Error != nil {
 			return fmt.Errorf("QMP %s: %s", name, reply.Error)
-		case result != nil:
-			return json.Unmarshal(reply.Return, result)
-		default:
+		}
+		if reply.Event == "" {
 			return nil
 		}
 	}
 }
 
-// load reads device state and lets the guest run.
+// load has QEMU read device state; the guest runs as soon as that is done.
 func (q *qemu) load(state string) error {
 	file, err := os.Open(state)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if err := q.command("getfd", map[string]any{"fdname": "state"}, nil, file); err != nil {
+	if err := q.command("getfd", map[string]any{"fdname": "state"}, file); err != nil {
 		return err
 	}
-	if err := q.command("migrate-incoming", map[string]any{"uri": "fd:state"}, nil); err != nil {
-		return err
-	}
-	for {
-		var status struct{ Status string }
-		if err := q.command("query-status", nil, &status); err != nil {
-			return err
-		}
-		if status.Status != "inmigrate" {
-			return q.command("cont", nil, nil)
-		}
-		time.Sleep(200 * time.Microsecond)
-	}
+	return q.command("migrate-incoming", map[string]any{"uri": "fd:state"})
 }
 
 func (q *qemu) kill() {
@@ -161,28 +145,30 @@ func (q *qemu) kill() {
 	}
 }
 
-// request sends one GET / and reads a 200 whole. QEMU's user network accepts the connection
-// itself and holds it until the guest answers.
+// request sends one GET / and reads a 200 whole. It may be sent before the guest runs: QEMU's user
+// network accepts the connection itself and holds it until the guest answers.
 func (q *qemu) request() error {
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", q.port))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(answerLimit)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: floor\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: floor\r\nConnection: close\r\n\r\n"); err != nil {
 		return err
 	}
-	status, err := bufio.NewReader(conn).ReadString('\n')
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("read the guest's answer: %w", err)
 	}
-	if !strings.Contains(status, " 200 ") {
-		return errors.New("the guest answered " + strings.TrimSpace(status))
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the guest answered %s", response.Status)
 	}
-	return nil
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
 }
 
 func freePort() (int, error) {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// The goals. They compare with what the same machine can do at best, so they hold on any machine.
+const (
+	launchGoal  = 1.25                  // times the floor, as wakes
+	suspendGoal = 2.0                   // times the floor,
+	suspendMost = 8 * mebibyte          // with at most so many dirty bytes
+	burstGoal   = 20.0                  // times the floor of one launch, for the p95 of 20 at once on two cores
+	rssGoal     = 80.0                  // MiB, of the idle daemon
+	cpuGoal     = 10 * time.Millisecond // in 10 s, one tick of the kernel's clock: not measurable
+)
+
+// goal is one line of what must be reached.
+type goal struct {
+	Name    string `json:"name"`
+	Wanted  string `json:"wanted"`
+	Reached string `json:"reached"`
+	Met     bool   `json:"met"`
+}
+
+// goals judges what was measured; what was skipped is not judged.
+func goals(r result, b *bench) (list []goal) {
+	add := func(name, wanted, reached string, met bool) { list = append(list, goal{name, wanted, reached, met}) }
+	atMost := func(name string, ratio *float64, most float64) {
+		if ratio != nil {
+			add(name, fmt.Sprintf("≤ %.4g × the floor", most), fmt.Sprintf("%.2f ×", *ratio), *ratio <= most)
+		}
+	}
+	if r.Launch != nil {
+		atMost("launch → first 200, p50", r.Launch.Ratio, launchGoal)
+		atMost("wake → first 200, p50", r.Wake.Ratio, launchGoal)
+		if r.Suspend.Dirty <= suspendMost {
+			atMost("suspend → SUSPENDED, p50", r.Suspend.Ratio, suspendGoal)
+		}
+	}
+	if r.Burst != nil {
+		name := fmt.Sprintf("%d launches at once", r.Burst.VMs)
+		add(name, "all answer", fmt.Sprintf("%d failed", r.Burst.Failed), r.Burst.Failed == 0)
+		atMost(name+", p95", r.Burst.Ratio, burstGoal)
+	}
+	if n := len(b.asleep.disk); n > 0 {
+		excess := b.asleep.excess()
+		add(fmt.Sprintf("disk of a suspended VM, worst of %d", n), "≤ 1.2 × dirty pages + 1 MiB", overUnder(excess), excess <= 0)
+	}
+	if b.imageBefore.allocated > 0 {
+		reached := "shared by all, file unchanged"
+		if !r.Memory.ImageShared {
+			reached = "copied or changed"
+		}
+		add("the image's memory", "never copied per VM", reached, r.Memory.ImageShared)
+	}
+	if b.idle != nil {
+		add("idle daemon, RSS", fmt.Sprintf("≤ %.0f MiB", rssGoal), fmt.Sprintf("%.1f MiB", r.Daemon.IdleRSS), r.Daemon.IdleRSS <= rssGoal)
+		add(fmt.Sprintf("idle daemon with %d suspended VMs, CPU in 10 s", r.Daemon.SuspendedVMs),
+			fmt.Sprintf("not measurable: ≤ %v", cpuGoal), r.Daemon.IdleCPU.String(), b.idle.cpu <= cpuGoal)
+	}
+	return list
+}
+
+func overUnder(excess int64) string {
+	if excess > 0 {
+		return fmt.Sprintf("%d KiB too much", excess>>10)
+	}
+	return fmt.Sprintf("%d KiB below", -excess>>10)
+}

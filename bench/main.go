@@ -1,0 +1,199 @@
+// Command bench measures what launches, suspends and wakes cost through Dormouse and, in the same run, what bare QEMU needs for them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/dormouse-dev/dormouse/bench/floor"
+)
+
+// options are the flags.
+type options struct {
+	binary    string
+	app       string
+	dir       string
+	rounds    int
+	burst     int
+	suspended int
+	skip      string
+	out       string
+	report    string
+	keep      bool
+}
+
+func parseOptions() (o options) {
+	flag.StringVar(&o.binary, "dormouse", "bin/dormouse", "program to measure")
+	flag.StringVar(&o.app, "app", "examples/counter", "folder of the app to measure with")
+	flag.StringVar(&o.dir, "dir", "data", "folder to make the data folder in; its file system is part of what is measured")
+	flag.IntVar(&o.rounds, "rounds", 20, "rounds of launch, suspend and wake")
+	flag.IntVar(&o.burst, "burst", 20, "launches at once")
+	flag.IntVar(&o.suspended, "suspended", 50, "suspended VMs to watch the idle daemon with")
+	flag.StringVar(&o.skip, "skip", "", "parts to leave out: rounds, burst, suspended (comma-separated)")
+	flag.StringVar(&o.out, "out", "bench/latest.json", "file to write the numbers to")
+	flag.StringVar(&o.report, "report", "docs/benchmarks.md", "file to write the tables to")
+	flag.BoolVar(&o.keep, "keep", false, "keep the data folder")
+	flag.Parse()
+	return o
+}
+
+func (o options) skips(part string) bool { return slices.Contains(strings.Split(o.skip, ","), part) }
+
+// bench is one run: what it uses and what it has measured so far.
+type bench struct {
+	options  options
+	scratch  string // folder of everything this run makes
+	daemon   *daemon
+	product  *product
+	snapshot floor.Snapshot
+
+	startRSS    int64 // bytes
+	imageBefore imageMemory
+	imageAfter  imageMemory
+	ours        []round
+	bare        []floor.Sample
+	alone       guests // one VM runs
+	together    guests // all of the burst run
+	crowd       *crowd
+	asleep      suspended
+	idle        *idleDaemon
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, parseOptions()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return err
+	}
+	b := &bench{options: o}
+	if b.scratch, err = os.MkdirTemp(o.dir, "bench-"); err != nil {
+		return err
+	}
+	if o.keep {
+		fmt.Println("the data folder stays in", b.scratch)
+	} else {
+		defer func() { err = errors.Join(err, os.RemoveAll(b.scratch)) }()
+	}
+	fmt.Println("start the daemon, build the image")
+	if b.daemon, err = startDaemon(ctx, o.binary, filepath.Join(b.scratch, "data")); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.daemon.stop()) }()
+	if b.product, err = connect(ctx, b.daemon); err != nil {
+		return err
+	}
+	if b.startRSS, err = residentBytes(b.daemon.pid()); err != nil {
+		return err
+	}
+	if b.snapshot, err = b.product.build(ctx, o.app); err != nil {
+		return err
+	}
+	machine, err := b.describeMachine()
+	if err != nil {
+		return err
+	}
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	r := b.summarize(machine)
+	tables, err := r.markdown()
+	if err != nil {
+		return err
+	}
+	r.print()
+	return errors.Join(r.write(o.out), replaceFile(o.report, tables))
+}
+
+// measure does all measurements, each alone.
+func (b *bench) measure(ctx context.Context) (err error) {
+	if b.imageBefore, err = b.lookAtImage(); err != nil {
+		return err
+	}
+	if err := b.warmUp(ctx); err != nil {
+		return err
+	}
+	if !b.options.skips("rounds") {
+		if err := b.rounds(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.measureMany(ctx); err != nil {
+		return err
+	}
+	b.imageAfter, err = b.lookAtImage()
+	return err
+}
+
+// warmUp launches a VM that is not timed: it brings the image's files into the page cache, for
+// product and floor alike. It also is the lone VM whose memory is looked at.
+func (b *bench) warmUp(ctx context.Context) error {
+	fmt.Println("one VM alone")
+	vm, _, err := b.product.launch(ctx)
+	if err != nil {
+		return fmt.Errorf("launch a first VM: %w", err)
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	if b.alone, err = b.guestMemory(1); err != nil {
+		return err
+	}
+	return b.product.terminate(ctx, vm)
+}
+
+// measureMany launches a burst, suspends as many VMs as the idle daemon is to be watched with, and
+// watches it.
+func (b *bench) measureMany(ctx context.Context) (err error) {
+	var running []microVM
+	if !b.options.skips("burst") {
+		if err := b.settle(ctx); err != nil {
+			return err
+		}
+		fmt.Println(b.options.burst, "launches at once")
+		b.crowd = b.product.burst(ctx, b.options.burst)
+		running = b.crowd.vms
+		if b.together, err = b.guestMemory(len(running)); err != nil {
+			return err
+		}
+	}
+	if b.options.skips("suspended") {
+		return nil
+	}
+	fmt.Println("suspend", b.options.suspended, "VMs")
+	for _, vm := range running {
+		if err := b.putToSleep(ctx, vm); err != nil {
+			return err
+		}
+	}
+	for len(b.asleep.disk) < b.options.suspended {
+		vm, _, err := b.product.launch(ctx)
+		if err != nil {
+			return fmt.Errorf("launch a VM to suspend: %w", err)
+		}
+		if err := b.putToSleep(ctx, vm); err != nil {
+			return err
+		}
+	}
+	fmt.Println("watch the idle daemon")
+	idle, err := b.watchIdle(ctx)
+	b.idle = &idle
+	return err
+}
