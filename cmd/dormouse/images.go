@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/jonboulle/clockwork"
@@ -36,7 +36,7 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 		// Beside the assets, because all data folders can use it.
 		Snapshots: filepath.Join(in.assets.Dir, "builder-snapshots"),
 		Mirror:    local,
-		WarmUp:    warmUp(in.assets.Base), WarmUpKey: warmUpDockerfile + in.assets.BaseDigest,
+		WarmUp:    warmUp(in.assets.Base), WarmUpKey: fmt.Sprint(warmUpBases, in.assets.BaseDigest),
 		Log: io.Discard,
 	})
 	images := image.New(image.Config{
@@ -46,26 +46,12 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 	return images, builders, nil
 }
 
-// warmUpDockerfile has the builder pull and unpack the local bases and run a container once
-// before its snapshot is taken; builds find all that in memory.
-const warmUpDockerfile = "FROM python:3-slim\nRUN true\nFROM debian:12\nRUN true\nCOPY --from=0 /etc/hostname /tmp/warm-up\n"
+// warmUpBases are unpacked in the builder before its snapshot is taken, and a container of each
+// has run there; set-up makes more names for the same images.
+var warmUpBases = []string{"python:3-slim", "debian:12"}
 
 func warmUp(bases string) func(context.Context, func(context.Context) (net.Conn, error)) error {
 	return func(ctx context.Context, dial func(context.Context) (net.Conn, error)) error {
-		dir, err := os.MkdirTemp("", "dormouse-warm-up-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		source := filepath.Join(dir, "context")
-		if err := os.Mkdir(source, 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(source, "Dockerfile"), []byte(warmUpDockerfile), 0o600); err != nil {
-			return err
-		}
-		return buildkit.Run(ctx, dial, buildkit.Build{
-			Context: source, Out: filepath.Join(dir, "layout"), Bases: bases, MaxBytes: 1 << 30, Log: io.Discard,
-		})
+		return buildkit.WarmUp(ctx, dial, warmUpBases, bases, io.Discard)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	containerdlog "github.com/containerd/log"
 	"github.com/jonboulle/clockwork"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -219,6 +220,8 @@ func prepareBuilder(ctx context.Context, builders *microvm.Builders, log *slog.L
 }
 
 func newLog(verbose bool) *slog.Logger {
+	// BuildKit's and containerd's client code logs by itself; what matters comes back as an error.
+	_ = containerdlog.SetLevel("fatal")
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug

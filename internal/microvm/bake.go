@@ -184,36 +184,31 @@ func exitedEarly(code int) error {
 
 // settle waits until the app listens on its default port, or for settleTime.
 func (m *Manager) settle(ctx context.Context, s *session, app follower) error {
-	limit := m.clock.After(settleTime)
+	settled, cancel := context.WithTimeoutCause(ctx, settleTime, errSettled)
+	defer cancel()
+	err := m.awaitPort(settled, s, settlePort, app)
+	if ctx.Err() == nil && errors.Is(context.Cause(settled), errSettled) {
+		return nil
+	}
+	return err
+}
+
+var errSettled = errors.New("the app had time to settle")
+
+// awaitPort waits until something listens on a port of the guest's loopback.
+func (m *Manager) awaitPort(ctx context.Context, s *session, port uint16, app follower) error {
 	for {
-		if listens(ctx, s, settlePort) {
-			return nil
+		if up, err := s.client.Listens(ctx, port); up || err != nil {
+			return err
 		}
 		select {
 		case code := <-app.code:
 			return exitedEarly(code)
-		case <-limit:
-			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-m.clock.After(hookPoll):
 		}
 	}
-}
-
-// listens tells whether something accepts connections on a port of the guest's loopback. An
-// accepted connection says nothing until the app writes; a refused one ends at once.
-func listens(ctx context.Context, s *session, port uint16) bool {
-	conn, err := s.client.Forward(ctx, port)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	if err := conn.SetReadDeadline(time.Now().Add(hookPoll)); err != nil {
-		return false
-	}
-	_, err = conn.Read(make([]byte, 1))
-	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // validate starts a VM from the new snapshot, polls /validate in it, and throws it away.

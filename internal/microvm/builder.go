@@ -128,6 +128,12 @@ func (b *Builders) Prepare(ctx context.Context) (*snapshot.Image, error) {
 	return image, nil
 }
 
+// Prepared tells whether the snapshot is there.
+func (b *Builders) Prepared() bool {
+	_, err := snapshot.Open(filepath.Join(b.cfg.Snapshots, b.key()), b.m.cfg.Present)
+	return err == nil
+}
+
 // key names the snapshot after everything it depends on.
 func (b *Builders) key() string {
 	present := b.m.cfg.Present
@@ -138,7 +144,10 @@ func (b *Builders) key() string {
 }
 
 func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error) {
-	temporary, err := os.MkdirTemp(b.cfg.Snapshots, "making-")
+	if err := b.removeUnfinished(); err != nil {
+		return nil, err
+	}
+	temporary, err := os.MkdirTemp(b.cfg.Snapshots, unfinished+"*")
 	if err != nil {
 		return nil, err
 	}
@@ -173,25 +182,32 @@ func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error
 	return snapshot.Open(dir, b.m.cfg.Present)
 }
 
+// unfinished is what the names of folders begin with in which a snapshot is being made.
+const unfinished = "making-"
+
+// removeUnfinished removes what a crash left. The caller holds the lock.
+func (b *Builders) removeUnfinished() error {
+	left, err := filepath.Glob(filepath.Join(b.cfg.Snapshots, unfinished+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
 func (b *Builders) warmUp(ctx context.Context, s *session) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	app := b.m.follow(watching, s, b.cfg.Log)
-	for !listens(ctx, s, buildkitPort) {
-		select {
-		case code := <-app.code:
-			return fmt.Errorf("buildkitd exited with code %d", code)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-b.m.clock.After(hookPoll):
-		}
+	if err := b.m.awaitPort(ctx, s, buildkitPort, app); err != nil {
+		return fmt.Errorf("wait for buildkitd: %w", err)
 	}
 	if b.cfg.WarmUp == nil {
 		return nil
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return s.client.Forward(ctx, buildkitPort) }
 	if err := b.cfg.WarmUp(ctx, dial); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+		// Not wrapped: whatever is wrong with it is no fault of the build that waits for the builder.
+		return fmt.Errorf("warm up: %v", err)
 	}
 	return nil
 }
