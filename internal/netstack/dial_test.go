@@ -65,7 +65,7 @@ func TestManyConnectionsAtOnceKeepTheirBytesApart(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			sent := bytes.Repeat([]byte{byte(i)}, 50_000+i)
+			sent := bytes.Repeat([]byte{byte(i)}, 20_000+i)
 			go func() {
 				_, _ = c.Write(sent)
 				_ = c.(*conn).CloseWrite()

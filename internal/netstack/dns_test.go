@@ -183,3 +183,23 @@ func TestQuestionsInFlightAreBounded(t *testing.T) {
 	require.NoError(t, s.Close(), "waits for both and for nothing else")
 	require.Empty(t, resolver.asked)
 }
+
+func FuzzAnswer(f *testing.F) {
+	for _, kind := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeSRV, dns.TypePTR, dns.TypeANY} {
+		raw, err := question("many.example.", kind).Pack()
+		require.NoError(f, err)
+		f.Add(raw)
+	}
+	s := &Stack{cfg: Config{Policy: Policy{Internet: true}, Resolver: zone{}, HostAddrs: noHost}.withDefaults(), ctx: context.Background()}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		query := new(dns.Msg)
+		if query.Unpack(raw) != nil {
+			return
+		}
+		reply := s.answer(query)
+		reply.Truncate(packetSize(query))
+		if packed, err := reply.Pack(); err == nil {
+			require.LessOrEqual(t, len(packed), packetSize(query))
+		}
+	})
+}

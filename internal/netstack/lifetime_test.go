@@ -116,6 +116,16 @@ func TestConnectionsFromBeforeASuspendAreReset(t *testing.T) {
 	}
 }
 
+func TestServicesHaveAnIPv4AddressOfTheirOwn(t *testing.T) {
+	for _, at := range []string{"[fd00::1]:80", "10.0.2.15:80", "10.0.2.3:53"} {
+		ours, theirs := net.Pipe()
+		_, err := New(ours, Config{Services: map[netip.AddrPort]Handler{netip.MustParseAddrPort(at): func(net.Conn) {}}})
+		require.Error(t, err, at)
+		_, err = theirs.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "the stream is closed")
+	}
+}
+
 func TestAHundredStacksLeaveNothingBehind(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 100 {

@@ -73,7 +73,8 @@ func (l *link) inject(protocol tcpip.NetworkProtocolNumber, frame *buffer.View) 
 	l.InjectInbound(protocol, packet)
 }
 
-// writeFrames sends the stack's frames to QEMU until ctx ends or the stream fails.
+// writeFrames sends the stack's frames to QEMU until ctx ends or the stream fails, which it then
+// ends for both directions.
 func (l *link) writeFrames(ctx context.Context) {
 	batch := make([]byte, 0, writeBatch+maxFrame)
 	for {
@@ -93,7 +94,8 @@ func (l *link) writeFrames(ctx context.Context) {
 			packet = l.Read()
 		}
 		if _, err := l.conn.Write(batch); err != nil {
-			return // readFrames sees the same end of the stream and reports it
+			_ = l.conn.Close() // readFrames reports the end of the stream
+			return
 		}
 	}
 }

@@ -76,6 +76,11 @@ type Counters struct {
 // stream ends. It owns conn from here on, also when it fails.
 func New(conn net.Conn, cfg Config) (*Stack, error) {
 	cfg = cfg.withDefaults()
+	for at := range cfg.Services {
+		if !at.Addr().Is4() || at.Addr() == guestAddr || at == resolverPort {
+			return nil, errors.Join(fmt.Errorf("a service of the microVM's network cannot have address %v", at), conn.Close())
+		}
+	}
 	s := &Stack{
 		cfg:      cfg,
 		services: make(map[netip.AddrPort]Handler, len(cfg.Services)+1),
