@@ -79,7 +79,7 @@ func TestValuesOutOfRangeAreRefusedTogether(t *testing.T) {
 	require.Contains(t, refusal.Message, "Value '28801' at 'maximumDurationInSeconds' failed to satisfy constraint: ")
 	require.Contains(t, refusal.Message, "Value at 'runHookPayload' failed to satisfy constraint: Member must have length less than or equal to 4096")
 
-	refusal = h.api.Refused(t, "CreateMicrovmImage", imageRequest("s3://b/k", object{"resources": []object{{"minimumMemoryInMiB": 640}}}))
+	refusal = h.api.Refused(t, "CreateMicrovmImage", imageRequest("s3://"+bucket+"/key", object{"resources": []object{{"minimumMemoryInMiB": 640}}}))
 	require.Equal(t, "ValidationException", refusal.Name)
 	require.Equal(t, "The requested memory size of 640 MiB is not supported by base MicroVM image "+baseImage+
 		". Supported memory sizes in MiB are: [512, 1024, 2048, 4096, 8192].", refusal.Message)
