@@ -1,19 +1,25 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
+	"github.com/dormouse-dev/dormouse/internal/doctor"
 	"github.com/dormouse-dev/dormouse/internal/vmm/qemu"
 )
 
-func chooseAccelerator(flag string, log *slog.Logger) (qemu.Accelerator, error) {
+// chooseAccelerator takes what the operator chose, or what this host really has, and says which
+// isolation that gives.
+func chooseAccelerator(ctx context.Context, flag string, log *slog.Logger) (qemu.Accelerator, error) {
+	accelerator, why := qemu.Accelerator(flag), "chosen by --accelerator"
 	switch flag {
-	case "kvm", "tcg":
-		return qemu.Accelerator(flag), nil
+	case string(qemu.KVM), string(qemu.TCG):
 	case "auto":
-		return qemu.TCG, nil
+		accelerator, why = doctor.Accelerator(ctx)
 	default:
 		return "", fmt.Errorf("--accelerator is auto, kvm or tcg, not %q", flag)
 	}
+	log.Info("isolation", "accelerator", accelerator, "level", doctor.Isolation(accelerator), "why", why)
+	return accelerator, nil
 }

@@ -33,7 +33,7 @@ func install(ctx context.Context, o serveOptions, log *slog.Logger) (in installa
 	if in.assets, err = assets.Open(o.assets); err != nil {
 		return in, err
 	}
-	accelerator, err := chooseAccelerator(o.accelerator, log)
+	accelerator, err := chooseAccelerator(ctx, o.accelerator, log)
 	if err != nil {
 		return in, err
 	}

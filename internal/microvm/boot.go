@@ -3,7 +3,6 @@ package microvm
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -81,7 +80,7 @@ func (m *Manager) tryBoot(ctx context.Context, spec guestSpec) (*session, error)
 		Dir: run, CPUs: spec.size.CPUs, MemoryMiB: spec.size.MemoryMiB,
 		Memory: filepath.Join(spec.dir, snapshot.MemoryFile), Root: filepath.Join(spec.dir, snapshot.RootFile),
 		Data: filepath.Join(spec.dir, snapshot.DiskFile), DataBytes: spec.size.DiskBytes,
-		Kernel: m.cfg.Boot.Kernel, Initrd: m.cfg.Boot.Initrd, CommandLine: m.commandLine(first),
+		Kernel: m.cfg.Boot.Kernel, Initrd: m.cfg.Boot.Initrd, CommandLine: guest.CommandLine(first, m.cfg.Boot.TSCkHz),
 	})
 	if err != nil {
 		os.RemoveAll(run)
@@ -131,17 +130,6 @@ func (s *session) explain(ctx context.Context, err error) error {
 	}
 	const most = 2 << 10 // bytes
 	return fmt.Errorf("%w; the guest's console ends with: %q", err, console[max(0, len(console)-most):])
-}
-
-// commandLine: microvm has no keyboard controller to reboot through (reboot=t), a panic must end
-// the VM (panic=-1), and without tsc_early_khz a boot under emulation can hang for good, because
-// the machine has no other timer to calibrate the time stamp counter with.
-func (m *Manager) commandLine(secret [guest.SecretSize]byte) string {
-	line := "console=ttyS0 reboot=t panic=-1 quiet dormouse.secret=" + hex.EncodeToString(secret[:])
-	if m.cfg.Boot.TSCkHz != 0 {
-		line += fmt.Sprintf(" tsc_early_khz=%d", m.cfg.Boot.TSCkHz)
-	}
-	return line
 }
 
 // makeDisk makes the writable disk: ext4 without a journal, because a disk never outlives the
