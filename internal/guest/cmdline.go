@@ -15,8 +15,6 @@ func CommandLine(secret [SecretSize]byte, tscKHz int) string {
 	options := []string{
 		// A kernel panic, which the end of the agent is too, ends the VMM (-no-reboot).
 		"console=ttyS0", "quiet", "reboot=t", "panic=-1",
-		// Freed pages are zero and take no space in a memory snapshot.
-		"init_on_free=1",
 		// No security module has a policy here, and nobody reads pressure statistics or waits for the
 		// lock-up detector: they would only lengthen every system call and every switch.
 		"lsm=", "psi=0", "nowatchdog",
