@@ -40,7 +40,7 @@ type Driver interface {
 	// all machines of one image share its page cache, and none changes the file.
 	Prepare(ctx context.Context, cfg Config) (Machine, error)
 	// Adopt takes over the machine whose VMM an earlier daemon left running in dir.
-	// It returns ErrExited if there is none.
+	// It returns ErrExited if there is none. After any error no VMM runs there.
 	Adopt(ctx context.Context, dir string) (Machine, error)
 }
 
@@ -70,6 +70,6 @@ type Machine interface {
 	PID() int
 	// Done is closed when the VMM process has ended.
 	Done() <-chan struct{}
-	// Kill ends the VMM at once and returns when it has ended.
+	// Kill ends the VMM at once and returns when it has ended. It may be called again.
 	Kill() error
 }

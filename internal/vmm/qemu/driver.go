@@ -80,6 +80,11 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, mode mode) (vmm.Mach
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
+	// At once: a daemon that ends from here on leaves a QEMU that the next one finds.
+	if err := writeIdentity(cfg, process.pid); err != nil {
+		_ = process.kill()
+		return nil, fmt.Errorf("start QEMU: %w%s", err, process.lastWords())
+	}
 	monitor, err := connectMonitor(ctx, cfg.Dir, process.done)
 	if err != nil {
 		_ = process.kill()
@@ -92,10 +97,6 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, mode mode) (vmm.Mach
 			_ = m.Kill()
 			return nil, fmt.Errorf("start QEMU: %w", err)
 		}
-	}
-	if err := writeIdentity(cfg, process.pid); err != nil {
-		_ = m.Kill()
-		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	return m, nil
 }

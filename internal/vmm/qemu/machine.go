@@ -3,6 +3,7 @@ package qemu
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,10 +36,9 @@ func (m *machine) withSet(ctx context.Context, set int, file *os.File, use func(
 	if err := m.monitor.execute(ctx, "add-fd", object{"fdset-id": set}, nil, file); err != nil {
 		return err
 	}
-	if err := use(fmt.Sprintf("/dev/fdset/%d", set)); err != nil {
-		return err
-	}
-	return m.monitor.execute(ctx, "remove-fd", object{"fdset-id": set}, nil)
+	err := use(fmt.Sprintf("/dev/fdset/%d", set))
+	// Also after a failure: QEMU would open this file again for the next one in the set.
+	return errors.Join(err, m.monitor.execute(ctx, "remove-fd", object{"fdset-id": set}, nil))
 }
 
 // AttachData implements vmm.Machine.
@@ -85,7 +85,7 @@ func (m *machine) Load(ctx context.Context, state *os.File) error {
 	if err := m.monitor.execute(ctx, "migrate-incoming", object{"uri": "fd:state"}, nil); err != nil {
 		return fmt.Errorf("load device state: %w", err)
 	}
-	end, err := m.monitor.await(ctx, m.process.done, func(e event) bool {
+	end, err := m.monitor.await(ctx, func(e event) bool {
 		return e.Name == "MIGRATION" && (e.Data.Status == "completed" || e.Data.Status == "failed")
 	})
 	if err != nil {
@@ -157,17 +157,4 @@ func (m *machine) Kill() error {
 	err := m.process.kill()
 	m.monitor.conn.Close()
 	return err
-}
-
-// Adopt implements vmm.Driver.
-func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
-	process, id, err := findProcess(dir)
-	if err != nil {
-		return nil, fmt.Errorf("adopt QEMU in %s: %w", dir, err)
-	}
-	monitor, err := connectMonitor(ctx, dir, process.done)
-	if err != nil {
-		return nil, fmt.Errorf("adopt QEMU in %s: %w", dir, err)
-	}
-	return &machine{dir: dir, memory: id.Memory, memoryMiB: id.MemoryMiB, process: process, monitor: monitor}, nil
 }

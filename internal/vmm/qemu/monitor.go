@@ -27,9 +27,10 @@ type monitor struct {
 	conn   *net.UnixConn
 	events chan event // dropped when nobody reads: only Load waits for one
 
-	mu      sync.Mutex // guards replies and err
 	replies chan reply
-	err     error
+	broken  chan struct{} // closed when the connection has ended; err tells why
+	breaks  sync.Once
+	err     error // written before broken is closed
 }
 
 type event struct {
@@ -53,7 +54,7 @@ func connectMonitor(ctx context.Context, dir string, exited <-chan struct{}) (*m
 	if err != nil {
 		return nil, err
 	}
-	m := &monitor{conn: conn, events: make(chan event, 64), replies: make(chan reply, 1)}
+	m := &monitor{conn: conn, events: make(chan event, 64), replies: make(chan reply, 1), broken: make(chan struct{})}
 	lines := bufio.NewReaderSize(conn, 64<<10)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	_, err = readMessage(lines) // the greeting
@@ -146,69 +147,90 @@ func (m *monitor) dispatch(message []byte) error {
 	}
 	select {
 	case m.replies <- r:
-	default: // the command it answers was given up; its monitor is closed
+		return nil
+	default:
+		return errors.New("a QMP reply that answers no command")
 	}
-	return nil
 }
 
 func (m *monitor) fail(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.err == nil {
+	m.breaks.Do(func() {
 		m.err = fmt.Errorf("%w: QMP connection: %w", vmm.ErrExited, err)
 		m.conn.Close()
-		close(m.replies)
-	}
+		close(m.broken)
+	})
 }
 
 // execute sends a command, with a file descriptor if file is given, and decodes what it returns into result.
 // A command that ctx cuts short closes the monitor: its late reply would be taken for the next one's.
 func (m *monitor) execute(ctx context.Context, command string, arguments, result any, file ...*os.File) error {
+	if err := m.send(ctx, command, arguments, file...); err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	r, err := m.reply(ctx)
+	if err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	if r.Error != nil {
+		return fmt.Errorf("QMP %s: %s: %s", command, r.Error.Class, r.Error.Desc)
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(r.Return, result); err != nil {
+		return fmt.Errorf("QMP %s: parse the answer: %w", command, err)
+	}
+	return nil
+}
+
+func (m *monitor) send(ctx context.Context, command string, arguments any, file ...*os.File) error {
+	if err := ctx.Err(); err != nil {
+		return err // nothing was sent, so the monitor stays good
+	}
 	message, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
 		Arguments any    `json:"arguments,omitempty"`
 	}{command, arguments})
 	if err != nil {
-		return fmt.Errorf("QMP %s: %w", command, err)
+		return err
 	}
 	var rights []byte
 	if len(file) == 1 {
 		rights = unix.UnixRights(int(file[0].Fd()))
 	}
 	if _, _, err := m.conn.WriteMsgUnix(append(message, '\n'), rights, nil); err != nil {
-		return fmt.Errorf("QMP %s: %w: %w", command, vmm.ErrExited, err)
+		return fmt.Errorf("%w: %w", vmm.ErrExited, err)
 	}
+	return nil
+}
+
+func (m *monitor) reply(ctx context.Context) (reply, error) {
 	select {
-	case r, open := <-m.replies:
-		if !open {
-			return fmt.Errorf("QMP %s: %w", command, m.err)
+	case r := <-m.replies:
+		return r, nil
+	case <-m.broken:
+		select {
+		case r := <-m.replies: // it came just before the end
+			return r, nil
+		default:
+			return reply{}, m.err
 		}
-		if r.Error != nil {
-			return fmt.Errorf("QMP %s: %s: %s", command, r.Error.Class, r.Error.Desc)
-		}
-		if result == nil {
-			return nil
-		}
-		if err := json.Unmarshal(r.Return, result); err != nil {
-			return fmt.Errorf("QMP %s: parse the answer: %w", command, err)
-		}
-		return nil
 	case <-ctx.Done():
-		m.conn.Close()
-		return fmt.Errorf("QMP %s: %w", command, ctx.Err())
+		m.fail(ctx.Err())
+		return reply{}, ctx.Err()
 	}
 }
 
 // await waits for the first of the named events and returns it.
-func (m *monitor) await(ctx context.Context, exited <-chan struct{}, wanted func(event) bool) (event, error) {
+func (m *monitor) await(ctx context.Context, wanted func(event) bool) (event, error) {
 	for {
 		select {
 		case e := <-m.events:
 			if wanted(e) {
 				return e, nil
 			}
-		case <-exited:
-			return event{}, vmm.ErrExited
+		case <-m.broken: // also when the process has ended
+			return event{}, m.err
 		case <-ctx.Done():
 			return event{}, ctx.Err()
 		}
