@@ -1,7 +1,7 @@
 # Run `make` for the list of targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-e2e bench lint clean
+.PHONY: help setup build ready demo test test-unit test-e2e bench lint clean
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -20,19 +20,22 @@ setup: ## install and make what this machine needs (idempotent; no root needed o
 build: ## build bin/dormouse
 	@go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/dormouse ./cmd/dormouse
 
-demo: setup build ## a folder with a Dockerfile, all the way to a microVM that wakes (ARGS=--clean: keep nothing)
+ready: setup build
+	@bin/dormouse prepare
+
+demo: ready ## a folder with a Dockerfile, all the way to a microVM that wakes (ARGS=--clean: keep nothing)
 	@demo/run.sh $(ARGS)
 
-test: setup build ## all tests: unit with the race detector, end-to-end on real VMs
+test: ready ## all tests: unit with the race detector, end-to-end on real VMs
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -race -count=1 ./...
 
 test-unit: ## unit tests only; needs no set-up
 	@$(GOTESTSUM) -race $$(go list ./... | grep -v /test/e2e)
 
-test-e2e: setup build ## end-to-end tests only
+test-e2e: ready ## end-to-end tests only
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -count=1 ./test/e2e/...
 
-bench: setup build ## measure, and write bench/latest.json
+bench: ready ## measure, and write bench/latest.json
 	@go run ./bench
 
 lint: ## formatting, vet, and golangci-lint

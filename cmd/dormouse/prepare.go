@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -45,7 +46,7 @@ build starts from. ` + "`make setup`" + ` does this once; the daemon does it by 
 
 // prepare makes the builder's snapshot with a manager of its own, and tells whether it was missing.
 func prepare(ctx context.Context, o serveOptions) (made bool, err error) {
-	log, clock := newLog(false), clockwork.NewRealClock()
+	log, clock := slog.New(slog.DiscardHandler), clockwork.NewRealClock()
 	in, err := install(ctx, o, log)
 	if err != nil {
 		return false, err

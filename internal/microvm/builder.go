@@ -139,6 +139,7 @@ func (b *Builders) key() string {
 	present := b.m.cfg.Present
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []string{
 		present.VMM, present.Kernel, present.Initramfs, b.cfg.Digest, b.cfg.WarmUpKey, fmt.Sprint(builderSize),
+		guest.CommandLine([guest.SecretSize]byte{}, b.m.cfg.Boot.TSCkHz),
 	}))
 	return hex.EncodeToString(sum[:8])
 }
