@@ -1,4 +1,4 @@
-// Package floor measures what QEMU alone needs to restore a snapshot and answer a request: the least any launch or wake can take. It shares no code with the product.
+// Package floor measures, with none of the product's code, what bare QEMU needs to restore a snapshot and answer a request: the least a launch or wake can take.
 package floor
 
 import (
