@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -29,10 +30,11 @@ const (
 	sectionEnd      = 3
 	// maxSection bounds what a reader allocates for one section, in pages (1 MiB).
 	maxSection = 256
-	// maxState bounds device state, in bytes; it is 0.15 MB on QEMU 7.2.
-	maxState = 64 << 20
-	maxNotes = 4 << 10 // bytes
+	maxNotes   = 4 << 10 // bytes
 )
+
+// MaxState bounds device state, in bytes; it is 0.15 MB on QEMU 7.2.
+const MaxState = 64 << 20
 
 // ErrDamaged means a checkpoint cannot be trusted.
 var ErrDamaged = errors.New("the checkpoint is damaged")
@@ -57,9 +59,24 @@ type CheckpointWriter struct {
 	DirtyBytes int64
 }
 
+// unfinished is what a checkpoint is called, beside its final place, until it is complete.
+func unfinished(path string) string { return path + ".tmp" }
+
+// RemoveUnfinished removes what a crash left of the checkpoint that was to be at path.
+func RemoveUnfinished(path string) error {
+	if err := os.Remove(unfinished(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove an unfinished checkpoint: %w", err)
+	}
+	return nil
+}
+
 // NewCheckpoint begins the checkpoint that will be at path. Notes come back from LoadCheckpoint as they are.
 func NewCheckpoint(path string, memorySize uint64, notes, state []byte) (*CheckpointWriter, error) {
-	file, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if len(notes) > maxNotes || len(state) > MaxState {
+		// LoadCheckpoint would refuse it, when it is too late for the VM to go on.
+		return nil, fmt.Errorf("create the checkpoint: notes of %d and device state of %d bytes are too long", len(notes), len(state))
+	}
+	file, err := os.OpenFile(unfinished(path), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create the checkpoint: %w", err)
 	}
@@ -144,7 +161,7 @@ func (w *CheckpointWriter) Commit() error {
 		err = w.file.Sync()
 	}
 	if err == nil {
-		err = os.Rename(w.path+".tmp", w.path)
+		err = os.Rename(unfinished(w.path), w.path)
 	}
 	if err != nil {
 		w.Abort()
@@ -160,7 +177,7 @@ func (w *CheckpointWriter) Commit() error {
 // Abort removes what was written.
 func (w *CheckpointWriter) Abort() {
 	w.file.Close()
-	os.Remove(w.path + ".tmp")
+	os.Remove(unfinished(w.path))
 }
 
 // LoadCheckpoint puts the pages of a checkpoint into memory, writes the device state to state and
@@ -179,7 +196,7 @@ func LoadCheckpoint(in io.Reader, memorySize uint64, memory io.WriterAt, state i
 		return nil, fmt.Errorf("%w: made for another memory size", ErrDamaged)
 	}
 	noteSize, stateSize := binary.LittleEndian.Uint64(header[16:]), binary.LittleEndian.Uint64(header[24:])
-	if noteSize > maxNotes || stateSize > maxState {
+	if noteSize > maxNotes || stateSize > MaxState {
 		return nil, fmt.Errorf("%w: notes of %d and device state of %d bytes", ErrDamaged, noteSize, stateSize)
 	}
 	notes = bytes.Clone(r.read(int(noteSize)))

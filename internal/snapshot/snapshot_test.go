@@ -125,6 +125,22 @@ func TestCloneCopiesContentAndKeepsHoles(t *testing.T) {
 	require.Error(t, Clone(from, to), "a clone never overwrites a disk")
 }
 
+// The builder's snapshot may be on another file system than the data folder. Here /dev/shm is one,
+// unless temporary files are there too.
+func TestCloneWorksAcrossFileSystems(t *testing.T) {
+	from := sparseFile(t, 8<<20, map[int64][]byte{4096: randomBytes(9000), 6 << 20: []byte("end")})
+	dir, err := os.MkdirTemp("/dev/shm", "clone-")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	to := filepath.Join(dir, "clone")
+	require.NoError(t, Clone(from, to))
+	want, err := os.ReadFile(from)
+	require.NoError(t, err)
+	got, err := os.ReadFile(to)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, got))
+}
+
 func TestSealFreesZerosAndNoticesDamage(t *testing.T) {
 	dir := t.TempDir()
 	machine := Machine{VMM: "qemu 7.2", Kernel: "k", Initramfs: "i", CPUs: 1, MemoryMiB: 16}

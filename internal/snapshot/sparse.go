@@ -131,17 +131,14 @@ func copyExtents(source, target *os.File) error {
 		return err
 	}
 	return eachExtent(source, func(start, end int64) error {
-		in, out := start, start
-		for in < end {
-			n, err := unix.CopyFileRange(int(source.Fd()), &in, int(target.Fd()), &out, int(end-in), 0)
-			if err != nil {
+		for _, file := range []*os.File{source, target} {
+			if _, err := file.Seek(start, io.SeekStart); err != nil {
 				return err
 			}
-			if n == 0 {
-				return io.ErrUnexpectedEOF
-			}
 		}
-		return nil
+		// Within one file system this is copy_file_range(2), which copies nothing through the daemon.
+		_, err := io.CopyN(target, source, end-start)
+		return err
 	})
 }
 
