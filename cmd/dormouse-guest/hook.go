@@ -41,9 +41,12 @@ func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
 	if !validHook(r.Name) || r.Port <= 0 || r.Port > 0xffff {
 		return h, h.fail(errNoHook)
 	}
-	fd, err := dialLoopback4(uint16(r.Port))
-	if err != nil && err != unix.EINPROGRESS {
-		return h, h.fail(err)
+	fd, errno := dial(unix.AF_INET, uint16(r.Port))
+	if errno == unix.ECONNREFUSED {
+		return h, h.fail(errRefused)
+	}
+	if errno != 0 && errno != unix.EALREADY {
+		return h, h.fail(errno)
 	}
 	h.fd = fd
 	h.request = appendHookRequest(make([]byte, 0, 256+len(r.Body)), r)
@@ -54,14 +57,16 @@ func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
 // step goes on as far as it can without waiting and tells whether the reply is there.
 func (h *hookCall) step() bool {
 	for len(h.request) > 0 {
-		n, err := rawWrite(h.fd, h.request)
-		if err == unix.EAGAIN {
+		n, errno := rawWrite(h.fd, h.request)
+		switch errno {
+		case 0:
+			h.request = h.request[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
 			return false
+		default:
+			return h.fail(errno)
 		}
-		if err != nil && err != unix.EINTR {
-			return h.fail(err)
-		}
-		h.request = h.request[max(n, 0):]
 	}
 	for {
 		if len(h.header) == cap(h.header) {
@@ -70,14 +75,14 @@ func (h *hookCall) step() bool {
 			}
 			h.header = append(make([]byte, 0, 2*cap(h.header)), h.header...)
 		}
-		n, err := rawRead(h.fd, h.header[len(h.header):cap(h.header)])
+		n, errno := rawRead(h.fd, h.header[len(h.header):cap(h.header)])
 		switch {
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return false
-		case err == unix.EINTR:
+		case errno == unix.EINTR:
 			continue
-		case err != nil:
-			return h.fail(err)
+		case errno != 0:
+			return h.fail(errno)
 		case n == 0:
 			return h.fail(errCut)
 		}
@@ -108,9 +113,6 @@ func (h *hookCall) finish() {
 
 // fail ends the call without a status.
 func (h *hookCall) fail(err error) bool {
-	if err == unix.ECONNREFUSED {
-		err = errRefused
-	}
 	h.reply = guest.HookReply{Error: err.Error()}
 	return true
 }

@@ -63,13 +63,13 @@ func takeIn(s *server, fd int, before []byte) (rest []byte, done bool) {
 			copy(s.loop.buffer, buffer)
 			buffer = s.loop.buffer
 		}
-		n, err := rawRead(fd, buffer[have:])
+		n, errno := rawRead(fd, buffer[have:])
 		switch {
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return append([]byte(nil), buffer[:have]...), false
-		case err == unix.EINTR:
+		case errno == unix.EINTR:
 			continue
-		case err != nil || n == 0:
+		case errno != 0 || n == 0:
 			return nil, s.hangUp(fd)
 		}
 		have += n

@@ -58,8 +58,8 @@ func (id *identity) setHostname(name string) error {
 	}
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	if err := rawSetHostname(name); err != nil {
-		return err
+	if errno := rawSetHostname(name); errno != 0 {
+		return errors.New("set the host name: " + errno.Error())
 	}
 	id.name = name
 	const before = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + guest.GuestIP + "\t"
@@ -114,12 +114,12 @@ func makeLiveFile(path string) (*liveFile, error) {
 }
 
 func (f *liveFile) set(content []byte) error {
-	err := rawPwrite(f.fd, content)
-	if err == nil && len(content) < f.size {
-		err = rawTruncate(f.fd, len(content))
+	errno := rawPwrite(f.fd, content)
+	if errno == 0 && len(content) < f.size {
+		errno = rawTruncate(f.fd, len(content))
 	}
-	if err != nil {
-		return &os.PathError{Op: "write", Path: f.name, Err: err}
+	if errno != 0 {
+		return &os.PathError{Op: "write", Path: f.name, Err: errno}
 	}
 	f.size = len(content)
 	return nil

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -25,8 +24,6 @@ func (s *server) quiesce() error {
 	if err := trim(dataDir); err != nil {
 		return fmt.Errorf("trim the data disk: %w", err)
 	}
-	// Not debug.FreeOSMemory: the little it gives back would cost page faults right after every restore.
-	runtime.GC()
 	// 3: page cache, dentries and inodes.
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 		return fmt.Errorf("drop caches: %w", err)

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/binary"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -22,18 +20,20 @@ type relay struct {
 	server     *server
 	connecting bool
 	closed     bool
+	family     uint16 // of the app's side, which is at this port
+	port       uint16
 	up         stream // host to app
 	down       stream // app to host
 }
 
 // startRelay takes over the host's connection; early is what came behind the preamble, valid now only.
 func startRelay(s *server, host int, port uint16, early []byte) {
-	app, err := dialLoopback(port)
-	if err != nil && err != unix.EINPROGRESS {
-		refuse(s, host, err)
+	app, family, errno := dialLoopback(port)
+	if errno != 0 && errno != unix.EALREADY {
+		refuse(s, host, errno)
 		return
 	}
-	r := &relay{server: s, connecting: err == unix.EINPROGRESS}
+	r := &relay{server: s, connecting: errno != 0, family: family, port: port}
 	r.up = stream{from: host, to: app, pending: early}
 	r.down = stream{from: app, to: host}
 	if r.connecting {
@@ -72,26 +72,28 @@ func (r *relay) ready() {
 
 // checkConnected finds out what became of a connection attempt; it returns whether there is a connection.
 func (r *relay) checkConnected() bool {
-	app, host := r.up.to, r.up.from
-	if _, err := unix.Getpeername(app); err == nil {
+	switch errno := rawConnect(r.up.to, r.family, r.port); errno {
+	case unix.EALREADY:
+		return false
+	case 0, unix.EISCONN:
 		r.server.loop.forget(r)
 		r.connected()
 		return true
-	}
-	if code, err := unix.GetsockoptInt(app, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+	default:
 		r.server.loop.forget(r)
-		r.server.loop.close(app)
-		r.server.loop.release(host)
-		refuse(r.server, host, unix.Errno(code))
+		r.giveUp(errno)
+		return false
 	}
-	return false
 }
 
 // expired ends a connection attempt that takes too long.
-func (r *relay) expired() {
+func (r *relay) expired() { r.giveUp(unix.ETIMEDOUT) }
+
+func (r *relay) giveUp(errno unix.Errno) {
+	r.closed = true
 	r.server.loop.close(r.up.to)
 	r.server.loop.release(r.up.from)
-	refuse(r.server, r.up.from, unix.ETIMEDOUT)
+	refuse(r.server, r.up.from, errno)
 }
 
 func (r *relay) close() {
@@ -124,12 +126,12 @@ func (s *stream) pump(buffer []byte) progress {
 		if state := s.flush(); state != busy || s.ended {
 			return state
 		}
-		n, err := rawRead(s.from, buffer)
+		n, errno := rawRead(s.from, buffer)
 		switch {
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return idle
-		case err == unix.EINTR:
-		case err != nil:
+		case errno == unix.EINTR:
+		case errno != 0:
 			return broken
 		case n == 0:
 			s.eof = true
@@ -154,13 +156,13 @@ func (s *stream) keep() {
 // flush writes what is pending and passes the end on. It returns busy when nothing is left to write.
 func (s *stream) flush() progress {
 	for len(s.pending) > 0 {
-		n, err := rawWrite(s.to, s.pending)
+		n, errno := rawWrite(s.to, s.pending)
 		switch {
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return idle
-		case err == unix.EINTR:
+		case errno == unix.EINTR:
 			continue
-		case err != nil:
+		case errno != 0:
 			return broken
 		}
 		s.pending = s.pending[n:]
@@ -173,47 +175,42 @@ func (s *stream) flush() progress {
 	return busy
 }
 
-// dialLoopback begins a connection to the app: on IPv4, and on IPv6 if nothing listens there.
-// EINPROGRESS comes with a descriptor, and is rare: a loopback connection is made at once.
-func dialLoopback(port uint16) (int, error) {
-	fd, err := dialLoopback4(port)
-	if err == unix.ECONNREFUSED {
-		to := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(port), Addr: [16]byte{15: 1}}
-		fd, err = dial(unix.AF_INET6, unsafe.Pointer(&to), unix.SizeofSockaddrInet6)
+// dialLoopback connects to the app: on IPv4, and on IPv6 if nothing listens there. EALREADY comes with a
+// descriptor and says that the connection is still being made, because the app's backlog is full.
+func dialLoopback(port uint16) (fd int, family uint16, errno unix.Errno) {
+	fd, errno = dial(unix.AF_INET, port)
+	if errno != unix.ECONNREFUSED {
+		return fd, unix.AF_INET, errno
 	}
-	return fd, err
+	fd, errno = dial(unix.AF_INET6, port)
+	return fd, unix.AF_INET6, errno
 }
 
-func dialLoopback4(port uint16) (int, error) {
-	to := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(port), Addr: [4]byte{127, 0, 0, 1}}
-	return dial(unix.AF_INET, unsafe.Pointer(&to), unix.SizeofSockaddrInet4)
-}
-
-// networkOrder turns a port into what a socket address has: big endian, whatever the machine is.
-func networkOrder(port uint16) uint16 {
-	return binary.NativeEndian.Uint16([]byte{byte(port >> 8), byte(port)})
-}
-
-func dial(family int, to unsafe.Pointer, size uintptr) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func dial(family, port uint16) (int, unix.Errno) {
+	fd, err := unix.Socket(int(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		errno, _ := err.(unix.Errno)
+		return -1, errno
 	}
-	err = rawSetOption(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
-	if err == nil {
-		err = rawConnect(fd, to, size)
+	errno := rawSetOption(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
+	if errno == 0 {
+		errno = rawConnect(fd, family, port)
 	}
-	if err != nil && err != unix.EINPROGRESS {
+	if errno == unix.EINPROGRESS {
+		// The kernel completes a loopback connection on the way out of the first call.
+		errno = rawConnect(fd, family, port)
+	}
+	if errno != 0 && errno != unix.EALREADY {
 		rawClose(fd)
-		return -1, err
+		return -1, errno
 	}
-	return fd, err
+	return fd, errno
 }
 
 // refuse tells why there is no connection.
-func refuse(s *server, host int, err error) {
+func refuse(s *server, host int, errno unix.Errno) {
 	status := guest.ForwardFailed
-	if err == unix.ECONNREFUSED {
+	if errno == unix.ECONNREFUSED {
 		status = guest.ForwardRefused
 	}
 	rawWrite(host, []byte{byte(status)})

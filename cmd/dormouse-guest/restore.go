@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -43,8 +44,9 @@ func startRestore(s *server, host int, frame []byte) {
 		s.hangUp(host)
 		return
 	}
-	r.request.Hook.Body = append([]byte(nil), r.request.Hook.Body...)
-	r.failed = s.fixUp(&r.request)
+	r.request.Hook.Body = bytes.Clone(r.request.Hook.Body)
+	r.failed = s.fixMachine(&r.request)
+	s.rotate(r.request.Secret)
 	if s.loop.watch(host, r) != nil {
 		s.hangUp(host)
 		return
@@ -76,8 +78,8 @@ func (r *restoring) expired() {
 // readClock takes the host's answer. It is as old as half the time it took to come.
 func (r *restoring) readClock() {
 	var answer [8]byte
-	n, err := rawRead(r.host, answer[:])
-	if err == unix.EAGAIN || err == unix.EINTR {
+	n, errno := rawRead(r.host, answer[:])
+	if errno == unix.EAGAIN || errno == unix.EINTR {
 		return
 	}
 	now := time.Now()
@@ -88,7 +90,7 @@ func (r *restoring) readClock() {
 		return
 	}
 	if r.failed == nil {
-		r.failed = setClock(int64(binary.BigEndian.Uint64(answer[:])) + int64(now.Sub(r.asked)/2))
+		r.failed = r.server.setClock(int64(binary.BigEndian.Uint64(answer[:])) + int64(now.Sub(r.asked)/2))
 	}
 	r.reply.Agent = now.Sub(r.began)
 	r.runHook()
@@ -132,12 +134,11 @@ func (r *restoring) answer() {
 	r.server.hangUp(r.host)
 }
 
-// fixUp does all but the clock.
+// fixUp gives the machine its own randomness and names.
 func (s *server) fixUp(r *guest.RestoreRequest) error {
 	if err := s.random.add(&r.Entropy); err != nil {
 		return err
 	}
-	s.rotate(r.Secret)
 	if r.Hostname != "" {
 		if err := s.identity.setHostname(r.Hostname); err != nil {
 			return err
@@ -155,8 +156,8 @@ func setClock(unixNanos int64) error {
 		return errors.New("the wall clock is missing")
 	}
 	now := unix.NsecToTimespec(unixNanos)
-	if err := rawSetClock(&now); err != nil {
-		return errors.New("set the clock: " + err.Error())
+	if errno := rawSetClock(&now); errno != 0 {
+		return errors.New("set the clock: " + errno.Error())
 	}
 	return nil
 }
@@ -176,11 +177,11 @@ func (p randomPool) add(entropy *[64]byte) error {
 		bits, bytes int32
 		data        [64]byte
 	}{int32(len(entropy) * 8), int32(len(entropy)), *entropy}
-	if err := rawIoctl(int(p), rndAddEntropy, unsafe.Pointer(&info)); err != nil {
-		return errors.New("add entropy: " + err.Error())
+	if errno := rawIoctl(int(p), rndAddEntropy, unsafe.Pointer(&info)); errno != 0 {
+		return errors.New("add entropy: " + errno.Error())
 	}
-	if err := rawIoctl(int(p), rndReseedCRNG, nil); err != nil {
-		return errors.New("reseed the random generator: " + err.Error())
+	if errno := rawIoctl(int(p), rndReseedCRNG, nil); errno != 0 {
+		return errors.New("reseed the random generator: " + errno.Error())
 	}
 	return nil
 }

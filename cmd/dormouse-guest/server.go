@@ -28,6 +28,10 @@ type server struct {
 	gateway     [4]byte
 	connections atomic.Int32
 
+	// What a restore does to the machine; tests replace it, theirs is not to be restored.
+	fixMachine func(*guest.RestoreRequest) error
+	setClock   func(unixNanos int64) error
+
 	mu     sync.Mutex
 	secret [guest.SecretSize]byte // guarded by mu
 }
@@ -41,14 +45,17 @@ func newServer(secret [guest.SecretSize]byte, id *identity) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the random pool: %w", err)
 	}
-	return &server{
+	s := &server{
 		app:      &app{journal: newJournal()},
 		identity: id,
 		loop:     l,
 		random:   random,
 		gateway:  netip.MustParseAddr(guest.GatewayIP).As4(),
+		setClock: setClock,
 		secret:   secret,
-	}, nil
+	}
+	s.fixMachine = s.fixUp
+	return s, nil
 }
 
 // serve only returns when it failed.
@@ -95,15 +102,15 @@ func (s *server) listen(ip [4]byte, port int) error {
 // ready accepts what there is.
 func (s *server) ready() {
 	for {
-		fd, from, err := rawAccept(s.listener)
+		fd, from, errno := rawAccept(s.listener)
 		switch {
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return
-		case err == unix.EINTR || err == unix.ECONNABORTED:
+		case errno == unix.EINTR || errno == unix.ECONNABORTED:
 			continue
-		case err != nil:
+		case errno != 0:
 			// Out of descriptors or memory: the next connection tries again.
-			fmt.Fprintln(os.Stderr, "dormouse-guest: accept:", err)
+			fmt.Fprintln(os.Stderr, "dormouse-guest: accept:", errno)
 			return
 		case from != s.gateway || s.connections.Load() >= maxConnections:
 			rawClose(fd)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -8,29 +9,30 @@ import (
 
 // The calls of the loop. None of them blocks, so none is announced to the Go scheduler (RawSyscall):
 // it would take any that is slow, as all are while cold, for a blocked one, and start another thread.
+// They return 0 for success; a number is compared faster than an error.
 
 // rawRead reads from fd; 0 bytes without an error are its end.
-func rawRead(fd int, p []byte) (int, error) {
+func rawRead(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return result(n, errno)
+	return int(n), errno
 }
 
 // rawWrite writes to fd.
-func rawWrite(fd int, p []byte) (int, error) {
+func rawWrite(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return result(n, errno)
+	return int(n), errno
 }
 
 // rawPwrite writes to fd from its beginning.
-func rawPwrite(fd int, p []byte) error {
+func rawPwrite(fd int, p []byte) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
-	return check(errno)
+	return errno
 }
 
 // rawTruncate cuts a file to a size in bytes.
-func rawTruncate(fd, size int) error {
+func rawTruncate(fd, size int) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_FTRUNCATE, uintptr(fd), uintptr(size), 0)
-	return check(errno)
+	return errno
 }
 
 // rawClose closes fd. An error has no consequence: the descriptor is gone either way.
@@ -39,26 +41,32 @@ func rawClose(fd int) {
 }
 
 // rawAccept takes the next connection of an IPv4 listener, and tells who it is from.
-func rawAccept(listener int) (fd int, from [4]byte, err error) {
+func rawAccept(listener int) (fd int, from [4]byte, errno unix.Errno) {
 	var peer unix.RawSockaddrInet4
 	size := uint32(unix.SizeofSockaddrInet4)
 	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&peer)),
 		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
-	fd, err = result(n, errno)
-	return fd, peer.Addr, err
+	return int(n), peer.Addr, errno
 }
 
-// rawConnect begins a connection.
-func rawConnect(fd int, to unsafe.Pointer, size uintptr) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(to), size)
-	return check(errno)
+// rawConnect begins a connection to loopback, or tells what became of it when called again.
+func rawConnect(fd int, family, port uint16) unix.Errno {
+	order := binary.NativeEndian.Uint16([]byte{byte(port >> 8), byte(port)}) // big endian in any case
+	if family == unix.AF_INET6 {
+		to := unix.RawSockaddrInet6{Family: family, Port: order, Addr: [16]byte{15: 1}}
+		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&to)), unsafe.Sizeof(to))
+		return errno
+	}
+	to := unix.RawSockaddrInet4{Family: family, Port: order, Addr: [4]byte{127, 0, 0, 1}}
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&to)), unsafe.Sizeof(to))
+	return errno
 }
 
 // rawSetOption sets a socket option that is a number.
-func rawSetOption(fd, level, option int, value int32) error {
+func rawSetOption(fd, level, option int, value int32) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
 		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
-	return check(errno)
+	return errno
 }
 
 // rawShutdown ends the sending direction of a connection.
@@ -67,33 +75,19 @@ func rawShutdown(fd int) {
 }
 
 // rawSetClock sets the wall clock.
-func rawSetClock(now *unix.Timespec) error {
+func rawSetClock(now *unix.Timespec) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(now)), 0)
-	return check(errno)
+	return errno
 }
 
 // rawSetHostname names the machine.
-func rawSetHostname(name string) error {
+func rawSetHostname(name string) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_SETHOSTNAME, uintptr(unsafe.Pointer(unsafe.StringData(name))), uintptr(len(name)), 0)
-	return check(errno)
+	return errno
 }
 
 // rawIoctl passes a pointer, or nil, to a driver.
-func rawIoctl(fd int, request uintptr, argument unsafe.Pointer) error {
+func rawIoctl(fd int, request uintptr, argument unsafe.Pointer) unix.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(argument))
-	return check(errno)
-}
-
-func result(n uintptr, errno unix.Errno) (int, error) {
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
-}
-
-func check(errno unix.Errno) error {
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return errno
 }
