@@ -30,9 +30,9 @@ func (b *bench) lookAtImage() (imageMemory, error) {
 
 // guests is what running VMs take of the host's memory.
 type guests struct {
-	pss        []int64 // bytes of each VMM, memory shared with others in proportion
-	private    []int64 // bytes of guest memory that each has made its own
-	allPrivate bool    // no VMM maps the image's memory so that it could change it
+	pss      []int64 // bytes of each VMM, memory shared with others in proportion
+	private  []int64 // bytes of guest memory that each has made its own
+	writable bool    // a VMM maps the image's memory so that it could change it
 }
 
 // guestMemory looks at the VMM processes of n running VMs. The daemon also keeps a VMM waiting for
@@ -61,10 +61,10 @@ func (b *bench) guestMemory(n int) (guests, error) {
 		return guests{}, fmt.Errorf("%d VMs run in %d VMM processes", n, len(all))
 	}
 	slices.SortFunc(all, func(a, b vmm) int { return cmp.Compare(b.pss, a.pss) })
-	g := guests{allPrivate: true}
+	var g guests
 	for _, v := range all[:n] {
 		g.pss, g.private = append(g.pss, v.pss), append(g.private, v.own)
-		g.allPrivate = g.allPrivate && v.private
+		g.writable = g.writable || !v.private
 	}
 	return g, nil
 }

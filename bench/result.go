@@ -106,7 +106,7 @@ func (b *bench) memoryUse() memoryUse {
 		PSSAlone: mib(percentile(b.alone.pss, 50)), PSS: mib(percentile(b.together.pss, 50)), PSSVMs: len(b.together.pss),
 		PrivateBytes: percentile(append(b.alone.private, b.together.private...), 50),
 		ImageBytes:   b.imageBefore.allocated,
-		ImageShared:  b.imageAfter == b.imageBefore && b.alone.allPrivate && b.together.allPrivate,
+		ImageShared:  b.imageAfter == b.imageBefore && !b.alone.writable && !b.together.writable,
 	}
 	if m.PSSVMs == 0 { // the burst was skipped
 		m.PSS, m.PSSVMs = m.PSSAlone, len(b.alone.pss)
