@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	containerdlog "github.com/containerd/log"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -18,6 +19,8 @@ import (
 var version = "development"
 
 func main() {
+	// BuildKit's and containerd's client code logs by itself; what matters comes back as an error.
+	_ = containerdlog.SetLevel("fatal")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := rootCommand().ExecuteContext(ctx); err != nil {

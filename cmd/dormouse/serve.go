@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	containerdlog "github.com/containerd/log"
 	"github.com/jonboulle/clockwork"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -44,6 +43,7 @@ type serveOptions struct {
 	kernel         string
 	egressPrivate  []string
 	warm           int
+	keepTerminated time.Duration
 	offline        bool
 	verbose        bool
 }
@@ -81,6 +81,7 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 	f.StringVar(&o.kernel, "kernel", "", "guest kernel to boot images with, instead of the one set-up unpacked")
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
+	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
 	return cmd
@@ -156,7 +157,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
 	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders})
+	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
 }
 
 // parts is the wired program.
@@ -167,6 +168,7 @@ type parts struct {
 	manager  *microvm.Manager
 	images   *image.Manager
 	builders *microvm.Builders
+	records  *store.Store
 }
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
@@ -188,22 +190,26 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
 
-	endpoints, cutEndpoints := context.WithCancel(context.WithoutCancel(ctx))
-	defer cutEndpoints()
+	endpoints := context.WithoutCancel(ctx) // they end by Shutdown
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
+	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
 	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
 	servers.Go(func() error {
 		<-ctx.Done()
 		log.Info("dormouse stops: suspending what runs")
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendLimit)
 		defer cancel()
+		// Requests under way may end; nothing may wake a VM that is being suspended.
+		draining, cut := context.WithTimeout(stopping, drainTimeout)
+		defer cut()
+		if err := p.door.Shutdown(draining); err != nil {
+			log.Info("endpoint requests were cut off", "err", err)
+		}
 		p.images.Close()
-		err := p.manager.Shutdown(stopping)
-		cutEndpoints()
-		return err
+		return p.manager.Shutdown(stopping)
 	})
 	if err := servers.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -220,8 +226,6 @@ func prepareBuilder(ctx context.Context, builders *microvm.Builders, log *slog.L
 }
 
 func newLog(verbose bool) *slog.Logger {
-	// BuildKit's and containerd's client code logs by itself; what matters comes back as an error.
-	_ = containerdlog.SetLevel("fatal")
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
