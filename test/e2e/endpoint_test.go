@@ -148,6 +148,16 @@ func TestTheEndpointOfATerminatedMicroVMAnswers502(t *testing.T) {
 	require.Equal(t, "TERMINATED", v.get().State)
 }
 
+func TestWithoutIngressTheEndpointIsClosed(t *testing.T) {
+	t.Parallel()
+	h := shared.on(t)
+	image := h.counterImage(t)
+	takeRoom(t, 1)
+	v := h.run(t, image.arn, object{"ingressNetworkConnectors": []string{managedConnector("NO_INGRESS")}})
+	v.await("RUNNING") // the run hook reached the app
+	requireRefusal(t, v.send(http.MethodGet, "/", "", "X-aws-proxy-auth", v.token), http.StatusForbidden, "INGRESS_DENIED", "Access to port denied")
+}
+
 func TestTheAppSeesTheRequestWithoutThePlatformsHeaders(t *testing.T) {
 	t.Parallel()
 	h := shared.on(t)

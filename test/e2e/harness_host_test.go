@@ -84,7 +84,21 @@ func trust(path string) (*x509.CertPool, error) {
 
 // close ends the daemon as an operator does and removes what it made.
 func (h *host) close() error {
-	return errors.Join(h.Stop(), h.driver.Close(), h.Remove())
+	return errors.Join(h.Stop(), h.keptSecrets(), h.driver.Close(), h.Remove())
+}
+
+// keptSecrets fails if the daemon has logged its access key or a token.
+func (h *host) keptSecrets() error {
+	for name, secret := range map[string]string{"its secret access key": h.env["AWS_SECRET_ACCESS_KEY"], "an endpoint token": "eyJ"} {
+		logged, err := h.Logged(secret)
+		if err != nil {
+			return fmt.Errorf("read the daemon's log: %w", err)
+		}
+		if logged {
+			return fmt.Errorf("the daemon has logged %s", name)
+		}
+	}
+	return nil
 }
 
 // logOnFailure adds what the daemon logs during t to t's output, should t fail.

@@ -2,6 +2,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,6 +228,12 @@ func (d *Daemon) Log(size int64) string {
 		return "the daemon's log cannot be read: " + err.Error()
 	}
 	return string(text)
+}
+
+// Logged tells whether a text is in the log.
+func (d *Daemon) Logged(text string) (bool, error) {
+	log, err := io.ReadAll(io.NewSectionReader(d.log, 0, d.LogSize()))
+	return bytes.Contains(log, []byte(text)), err
 }
 
 // LogSize is the length of the log in bytes.

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -59,17 +60,23 @@ class Handler(BaseHTTPRequestHandler):
 
 class App(Handler):
     def do_GET(self):
-        {"/headers": self.show_headers, "/environment": self.show_environment, "/built": self.show_built,
-         "/hook-stream": self.stream_hooks, "/socket": self.open_socket}[self.path]()
+        {"/headers": self.show_headers, "/environment": self.show_environment, "/status": self.show_status,
+         "/built": self.show_built, "/hook-stream": self.stream_hooks, "/socket": self.open_socket}[self.path]()
 
     def do_POST(self):
-        {"/mirror": self.mirror, "/exit": self.exit, "/refuse-suspend": self.refuse_suspend}[self.path]()
+        {"/mirror": self.mirror, "/dial": self.dial, "/exit": self.exit, "/refuse-suspend": self.refuse_suspend}[self.path]()
 
     def show_headers(self):
         self.answer({"peer": self.client_address[0], "headers": self.headers.items()})
 
     def show_environment(self):
         self.answer(dict(os.environ))
+
+    def show_status(self):
+        """What the kernel says of this process."""
+        with open("/proc/self/status") as file:
+            pairs = (line.split(":", 1) for line in file)
+            self.answer({name: value.strip() for name, value in pairs})
 
     def show_built(self):
         files = {}
@@ -100,6 +107,18 @@ class App(Handler):
             self.send_chunk(data)  # the last one, of size 0, also ends the response
             if size == 0:
                 return
+
+    def dial(self):
+        """Tells for each address of the request whether something accepts connections there."""
+        open_addresses = []
+        for address in json.loads(self.read_body()):
+            host, _, port = address.rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=2).close()
+                open_addresses.append(address)
+            except OSError:
+                pass
+        self.answer(open_addresses)
 
     def exit(self):
         code = int(self.read_body())
