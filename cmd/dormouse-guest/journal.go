@@ -57,7 +57,8 @@ func (j *journal) write(stream string, data []byte) {
 	for ; j.size > journalSize; drop++ {
 		j.size -= len(j.pieces[drop].data) + pieceCost
 	}
-	j.pieces = append(j.pieces[:0], j.pieces[drop:]...)
+	clear(j.pieces[:drop])
+	j.pieces = j.pieces[drop:]
 	j.wake()
 }
 

@@ -27,7 +27,7 @@ const (
 // AppendRestoreRequest adds the compact form of r to b.
 func AppendRestoreRequest(b []byte, r *RestoreRequest) ([]byte, error) {
 	if len(r.Hostname) > MaxHostname || len(r.Hook.Name) > MaxHookName ||
-		r.Hook.Port < 0 || r.Hook.Port > 0xffff || len(r.Hook.Body) > MaxFrame/2 {
+		r.Hook.Port < 0 || r.Hook.Port > 0xffff || r.Hook.Timeout < 0 || len(r.Hook.Body) > MaxFrame/2 {
 		return nil, ErrRestoreFrame
 	}
 	b = append(b, r.Entropy[:]...)
