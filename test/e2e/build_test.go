@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,8 +146,8 @@ func (h *host) awaitDeleted(t *testing.T, arn string) {
 	t.Helper()
 	eventually(t, stateLimit, "end of "+arn, func() (bool, any) {
 		err := h.api.Try("GetMicrovmImage", object{"imageIdentifier": arn}, nil)
-		refusal, ok := err.(*sdk.Error)
-		return ok && refusal.Name == "ResourceNotFoundException", err
+		var refusal *sdk.Error
+		return errors.As(err, &refusal) && refusal.Name == "ResourceNotFoundException", err
 	})
 }
 

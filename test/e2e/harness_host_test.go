@@ -38,8 +38,9 @@ type host struct {
 
 // newHost starts a daemon on an empty data folder, under $DORMOUSE_DATA_DIR if that is set.
 func newHost() (h *host, err error) {
+	ctx := context.Background()
 	h = &host{}
-	if h.Daemon, err = daemon.New(os.Getenv("DORMOUSE_DATA_DIR")); err != nil {
+	if h.Daemon, err = daemon.New(ctx, os.Getenv("DORMOUSE_DATA_DIR")); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -50,7 +51,7 @@ func newHost() (h *host, err error) {
 	if err := h.Start(); err != nil {
 		return nil, err
 	}
-	env, err := h.Environment(context.Background())
+	env, err := h.Environment(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func newHost() (h *host, err error) {
 	if h.roots, err = trust(h.env["DORMOUSE_CA_BUNDLE"]); err != nil {
 		return nil, err
 	}
-	if h.driver, err = sdk.Start(context.Background(), env); err != nil {
+	if h.driver, err = sdk.Start(ctx, env); err != nil {
 		return nil, err
 	}
 	h.api, h.s3 = h.driver.MicroVMs(), h.driver.S3()

@@ -204,7 +204,7 @@ func TestEveryLaunchSuspendAndResumeTellsItsPhases(t *testing.T) {
 			names = append(names, phase.Name)
 			total += phase.Duration
 		}
-		require.Equal(t, phases, names, operation)
+		require.Subset(t, names, phases, operation)
 		require.Positive(t, total, operation)
 		require.Less(t, total, took, operation)
 		require.NotEmpty(t, last.RequestID, operation)

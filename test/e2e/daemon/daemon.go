@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,18 +42,21 @@ type Daemon struct {
 
 // New chooses ports and makes the data folder under root ("" = the system's temporary folder). It
 // starts nothing yet.
-func New(root string) (*Daemon, error) {
-	binary, err := binary()
+func New(ctx context.Context, root string) (*Daemon, error) {
+	binary, err := binary(ctx)
 	if err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(root, "dormouse-e2e-")
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make a data folder: %w", err)
 	}
 	d := &Daemon{Dir: filepath.Join(dir, "data"), binary: binary}
 	for i := range d.listen {
-		if d.listen[i], err = freeAddress(); err != nil {
+		if d.listen[i], err = freeAddress(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -63,11 +67,11 @@ func New(root string) (*Daemon, error) {
 }
 
 // binary is $DORMOUSE_BIN, or bin/dormouse of this repository, which is built where it is missing.
-func binary() (string, error) {
+func binary(ctx context.Context) (string, error) {
 	if path := os.Getenv("DORMOUSE_BIN"); path != "" {
 		return filepath.Abs(path)
 	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the repository: %w", err)
 	}
@@ -76,7 +80,7 @@ func binary() (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	build := exec.Command("go", "build", "-o", path, "./cmd/dormouse")
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/dormouse")
 	build.Dir = repository
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the daemon: %w\n%s", err, out)
@@ -85,8 +89,8 @@ func binary() (string, error) {
 }
 
 // freeAddress is a loopback address nobody listens on at the moment.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
@@ -96,9 +100,11 @@ func freeAddress() (string, error) {
 
 // Start starts the daemon and waits until its API answers. wrapper is put in front of its command line.
 func (d *Daemon) Start(wrapper ...string) error {
-	command := append(wrapper, d.binary, "serve", "--data-dir", d.Dir,
-		"--listen-api", d.listen[0], "--listen-endpoint", d.listen[1], "--listen-s3", d.listen[2])
-	d.cmd = exec.Command(command[0], command[1:]...)
+	command := slices.Concat(wrapper, []string{
+		d.binary, "serve", "--data-dir", d.Dir,
+		"--listen-api", d.listen[0], "--listen-endpoint", d.listen[1], "--listen-s3", d.listen[2],
+	})
+	d.cmd = exec.CommandContext(context.Background(), command[0], command[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.Env = withoutDataDir(os.Environ())
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -112,7 +118,7 @@ func (d *Daemon) Start(wrapper ...string) error {
 		select {
 		case err := <-d.exited:
 			d.exited <- err
-			return fmt.Errorf("the daemon has ended: %v\n%s", err, d.Log(0))
+			return errors.Join(fmt.Errorf("the daemon ended instead of serving\n%s", d.Log(0)), err)
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("the daemon's API has not answered within %v\n%s", startLimit, d.Log(0)), d.Kill())
 		case <-time.After(pollEvery):

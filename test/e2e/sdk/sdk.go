@@ -86,7 +86,7 @@ func Start(ctx context.Context, env []string) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find Node 20 or newer: %w", err)
 	}
-	d := &Driver{cmd: exec.Command(node, filepath.Join(dir, "driver.mjs")), ended: make(chan struct{}), waiting: map[int]chan reply{}}
+	d := &Driver{cmd: exec.CommandContext(context.WithoutCancel(ctx), node, filepath.Join(dir, "driver.mjs")), ended: make(chan struct{}), waiting: map[int]chan reply{}}
 	d.cmd.Env, d.cmd.Stderr = env, &d.stderr
 	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start Node: %w", err)
