@@ -15,8 +15,8 @@ const (
 	OrderFile = "modules/order"
 )
 
-// Write makes an uncompressed newc archive, which is what the kernel unpacks fastest: without
-// hardware virtualization gzip costs the guest far more time than it saves the host in reading.
+// Write makes an uncompressed newc archive. Compressed it is 1.6 MB instead of 4.3, but a boot is not
+// measurably faster (6.4-7.1 s of CPU time either way under emulation), and plain bytes can be looked at.
 // The same input gives the same bytes.
 func Write(w io.Writer, agent []byte, modules []Module) error {
 	archive := cpio.NewWriter(w)
