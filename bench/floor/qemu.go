@@ -56,7 +56,7 @@ func start(ctx context.Context, s Snapshot, dir, disk string) (*qemu, error) {
 		"-blockdev", "driver=file,node-name=data0,cache.no-flush=on,discard=unmap,filename="+disk,
 		"-blockdev", "driver=raw,node-name=data,discard=unmap,file=data0", "-device", "virtio-blk-device,drive=data,serial=data",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:8080", port),
-		"-device", "virtio-net-device,netdev=net0,mac=52:54:00:12:34:56", "-device", "virtio-rng-device",
+		"-device", "virtio-net-device,netdev=net0,guest_announce=off,mac=52:54:00:12:34:56", "-device", "virtio-rng-device",
 		"-incoming", "defer")
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	if err := cmd.Start(); err != nil {

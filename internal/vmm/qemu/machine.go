@@ -49,8 +49,10 @@ func (m *machine) AttachData(ctx context.Context, path string) error {
 	}
 	defer file.Close()
 	const node = "data1"
+	// No lock: a suspended VM may be woken while the paused VMM it had still takes its time to end
+	// after a SIGKILL, holding its lock; that one never writes again. The caller knows who may.
 	err = m.withSet(ctx, dataSet, file, func(path string) error {
-		add := object{"driver": "file", "node-name": node, "filename": path, "discard": "unmap", "cache": object{"no-flush": true}}
+		add := object{"driver": "file", "node-name": node, "filename": path, "locking": "off", "discard": "unmap", "cache": object{"no-flush": true}}
 		if err := m.monitor.execute(ctx, "blockdev-add", add, nil); err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func TestADiskIsAttachedByDescriptor(t *testing.T) {
 	require.NoError(t, m.AttachData(t.Context(), scratchFile(t).Name()))
 	require.Equal(t, []string{
 		`add-fd {"fdset-id":1} (1 files)`,
-		`blockdev-add {"cache":{"no-flush":true},"discard":"unmap","driver":"file","filename":"/dev/fdset/1","node-name":"data1"} (0 files)`,
+		`blockdev-add {"cache":{"no-flush":true},"discard":"unmap","driver":"file","filename":"/dev/fdset/1","locking":"off","node-name":"data1"} (0 files)`,
 		`blockdev-reopen {"options":[{"discard":"unmap","driver":"raw","file":"data1","node-name":"data"}]} (0 files)`,
 		`remove-fd {"fdset-id":1} (0 files)`,
 	}, said(<-orders))
