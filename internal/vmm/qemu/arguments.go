@@ -37,6 +37,10 @@ const (
 // changes of its own resource limits. Guest disks and sockets are opened before or passed in.
 const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
+// devices numbers the set of devices and properties below. It goes up with every change to them that
+// makes device state saved before unreadable.
+const devices = 2
+
 // arguments is the command line. All devices are always there, in the same order: a snapshot
 // loads only into the machine it was saved from.
 func (d *Driver) arguments(cfg vmm.Config, mode mode) []string {

@@ -55,7 +55,7 @@ func (d *Driver) Accelerator() Accelerator { return d.accelerator }
 
 // Identity implements vmm.Driver.
 func (d *Driver) Identity() string {
-	return fmt.Sprintf("qemu %s, microvm, %s, cpu %s", d.version, d.accelerator, d.cpuModel())
+	return fmt.Sprintf("qemu %s, microvm devices %d, %s, cpu %s", d.version, devices, d.accelerator, d.cpuModel())
 }
 
 func (d *Driver) cpuModel() string {
