@@ -113,7 +113,7 @@ func TestRequestsWaitForOneWake(t *testing.T) {
 		require.NoError(t, <-failures)
 	}
 	require.Equal(t, requests+1, v.count().Counter, "each request reached the app once")
-	require.Len(t, v.events("resume"), 1)
+	v.requireEvents("resume", 1)
 }
 
 func TestWithoutAutoResumeASuspendedMicroVMIsNotWoken(t *testing.T) {

@@ -238,3 +238,16 @@ func (v *microVM) open(method, path string, body io.Reader) *http.Response {
 	require.Equal(v.t, http.StatusOK, response.StatusCode)
 	return response
 }
+
+// requireEvents waits until an operation has been recorded so many times: the daemon lets requests
+// through first and records the wake then.
+func (v *microVM) requireEvents(operation string, count int) []event {
+	v.t.Helper()
+	var events []event
+	eventually(v.t, stateLimit, "events of a "+operation, func() (bool, any) {
+		events = v.events(operation)
+		return len(events) >= count, events
+	})
+	require.Len(v.t, events, count)
+	return events
+}

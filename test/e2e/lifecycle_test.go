@@ -43,6 +43,24 @@ func TestAWakeIsNotAReboot(t *testing.T) {
 	require.Equal(t, "in a pipe", v.ask(http.MethodGet, "/pipe", ""), "open pipe")
 }
 
+// A request that comes while its VM is being suspended waits for that and wakes it at once.
+func TestARequestDuringASuspendWakesTheMicroVMAgain(t *testing.T) {
+	t.Parallel()
+	h := shared.on(t)
+	image := h.counterImage(t)
+	takeRoom(t, 1)
+	v := h.runUntilRunning(t, image.arn, object{"idlePolicy": wakesOnTraffic})
+	nonce := v.makeNonce()
+	const rounds = 20
+	for round := 1; round <= rounds; round++ {
+		v.call("SuspendMicrovm")
+		got := v.count()
+		require.Equal(t, nonce, got.Nonce)
+		require.Equal(t, round, got.Counter)
+	}
+	v.requireEvents("resume", rounds)
+}
+
 func TestTwoMicroVMsOfOneImageShareNothing(t *testing.T) {
 	t.Parallel()
 	h := shared.on(t)
@@ -149,8 +167,7 @@ func TestAnIdleMicroVMIsSuspendedAndWokenByARequestWithAGoodToken(t *testing.T) 
 	require.Equal(t, "SUSPENDED", v.get().State, "an expired token wakes nobody")
 
 	require.Equal(t, nonce, v.count().Nonce)
-	require.Len(t, v.events("resume"), 1)
-	require.Equal(t, "traffic", v.events("resume")[0].Cause)
+	require.Equal(t, "traffic", v.requireEvents("resume", 1)[0].Cause)
 }
 
 func TestAMicroVMEndsWithItsLifetime(t *testing.T) {
