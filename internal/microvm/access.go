@@ -39,23 +39,21 @@ func (a *VM) Ingress() []string { return a.view.Load().rec.IngressConnectors }
 // Errors: ErrGone, ErrSuspended, ErrWakeFailed, ErrBusy, or ctx's.
 func (a *VM) Lease(ctx context.Context) (*Lease, error) {
 	v := (*vm)(a)
-	for first := true; ; first = false {
+	for waited := false; ; waited = true {
 		now := v.view.Load()
 		switch now.rec.State {
-		case store.VMRunning:
-			if now.session != nil {
-				return &Lease{vm: v, session: now.session, generation: now.generation}, nil
-			}
 		case store.VMTerminating, store.VMTerminated:
 			return nil, ErrGone
 		case store.VMSuspended:
-			if now.rec.Idle == nil || !now.rec.Idle.AutoResume {
+			if !wakesOnTraffic(now.rec) {
 				return nil, ErrSuspended
 			}
-			if !first && now.wakeErr != nil {
-				return nil, errors.Join(ErrWakeFailed, now.wakeErr)
-			}
-			v.requestWake()
+		}
+		if waited && now.wakeErr != nil {
+			return nil, errors.Join(ErrWakeFailed, now.wakeErr)
+		}
+		if now.session != nil {
+			return &Lease{vm: v, session: now.session, generation: now.generation}, nil
 		}
 		if err := v.wait(ctx, now); err != nil {
 			return nil, err
@@ -63,23 +61,29 @@ func (a *VM) Lease(ctx context.Context) (*Lease, error) {
 	}
 }
 
-func (v *vm) requestWake() {
-	select {
-	case v.wake <- struct{}{}:
-	default: // one is asked for already
-	}
-}
-
-// wait returns at the next change after now.
+// wait returns at the next change after now, and sees to it that a SUSPENDED microVM changes.
 func (v *vm) wait(ctx context.Context, now *view) error {
 	if v.parked.Add(1) > int64(v.m.cfg.MaxParked) {
 		v.parked.Add(-1)
 		return ErrBusy
 	}
 	defer v.parked.Add(-1)
+	now.waiting.Add(1) // before the knock, which is void when nobody waits
+	defer now.waiting.Add(-1)
+	if now.rec.State == store.VMSuspended {
+		select {
+		case v.knocks <- struct{}{}:
+		default: // somebody has knocked already
+		}
+	}
 	select {
 	case <-now.changed:
 		return nil
+	case <-v.ended:
+		if v.over() {
+			return ErrGone
+		}
+		return errors.Join(ErrWakeFailed, errClosing)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

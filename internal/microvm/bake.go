@@ -79,11 +79,10 @@ func (m *Manager) snapshotReady(ctx context.Context, s *session, spec BakeSpec) 
 	exited := m.follow(watching, s, spec.Log)
 	err := m.awaitReady(ctx, s, spec, exited)
 	stop()
+	<-exited.drained
 	if err != nil {
-		<-exited.drained
 		return nil, err
 	}
-	<-exited.drained
 	spec.Phase("snapshot")
 	return m.take(ctx, s, spec.Dir, spec.Size)
 }
@@ -129,7 +128,10 @@ func (m *Manager) follow(ctx context.Context, s *session, log io.Writer) followe
 			case event.Log != nil:
 				_, _ = log.Write(event.Log.Data)
 			case event.Exit != nil:
-				f.code <- event.Exit.Code
+				select {
+				case f.code <- event.Exit.Code:
+				default: // an app ends once, but a guest may say anything
+				}
 			}
 		}
 	}()
@@ -223,7 +225,6 @@ func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec Bake
 		return err
 	}
 	defer s.end()
-	defer m.launcher.pool.Forget(image.Dir)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	app := m.follow(watching, s, spec.Log)

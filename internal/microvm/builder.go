@@ -13,7 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,12 +53,14 @@ type BuilderConfig struct {
 type Builders struct {
 	m      *Manager
 	cfg    BuilderConfig
-	making sync.Mutex // held while the snapshot is opened or made
-	image  *snapshot.Image
+	making chan struct{}   // full while the snapshot is opened or made, which takes long
+	image  *snapshot.Image // guarded by making
 }
 
 // NewBuilders returns the builders of a manager.
-func NewBuilders(m *Manager, cfg BuilderConfig) *Builders { return &Builders{m: m, cfg: cfg} }
+func NewBuilders(m *Manager, cfg BuilderConfig) *Builders {
+	return &Builders{m: m, cfg: cfg, making: make(chan struct{}, 1)}
+}
 
 // Builder is one running builder microVM.
 type Builder struct {
@@ -102,8 +104,12 @@ func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error)
 // Prepare opens the builder's snapshot, or makes it: that boots the builder, waits for buildkitd
 // and warms it up. It takes about 15 s once per version of what goes into it.
 func (b *Builders) Prepare(ctx context.Context) (*snapshot.Image, error) {
-	b.making.Lock()
-	defer b.making.Unlock()
+	select {
+	case b.making <- struct{}{}:
+		defer func() { <-b.making }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if b.image != nil {
 		return b.image, nil
 	}
@@ -111,7 +117,7 @@ func (b *Builders) Prepare(ctx context.Context) (*snapshot.Image, error) {
 		return nil, err
 	}
 	// Daemons with other data folders share the folder.
-	unlock, err := lockFile(filepath.Join(b.cfg.Snapshots, "lock"))
+	unlock, err := b.lock(ctx, filepath.Join(b.cfg.Snapshots, "lock"))
 	if err != nil {
 		return nil, err
 	}
@@ -213,14 +219,29 @@ func (b *Builders) warmUp(ctx context.Context, s *session) error {
 	return nil
 }
 
-func lockFile(path string) (unlock func(), err error) {
+// lockPoll is how often a lock that another daemon holds is tried again.
+const lockPoll = 200 * time.Millisecond
+
+// lock takes the lock of a file, which ends with the process at the latest.
+func (b *Builders) lock(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			file.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, fmt.Errorf("wait for another daemon that makes the builder's snapshot: %w", context.Cause(ctx))
+		case <-b.m.clock.After(lockPoll):
+		}
 	}
-	return func() { file.Close() }, nil
 }

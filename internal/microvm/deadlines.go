@@ -8,7 +8,7 @@ import (
 
 // deadline is what time alone will do to a microVM.
 type deadline struct {
-	at     time.Time // zero: never
+	at     time.Time
 	kind   kind
 	cause  string
 	reason string
@@ -31,6 +31,9 @@ func nextDeadline(rec store.MicroVM, lastTraffic time.Time) deadline {
 			next = idle
 		}
 	case store.VMSuspended:
+		if rec.Idle.MaxSuspended == 0 && rec.StateReason == reasonStopped {
+			break // it was not idle: only the daemon ended
+		}
 		expired := deadline{at: rec.SuspendedAt.Add(rec.Idle.MaxSuspended), kind: terminate, cause: causeExpired, reason: reasonExpired}
 		if expired.at.Before(next.at) {
 			next = expired
@@ -39,6 +42,15 @@ func nextDeadline(rec store.MicroVM, lastTraffic time.Time) deadline {
 	return next
 }
 
+// wakesOnTraffic tells whether a request wakes a SUSPENDED microVM: if its idle policy says so, or
+// if only the end of a daemon has suspended it.
+func wakesOnTraffic(rec store.MicroVM) bool {
+	return rec.Idle != nil && rec.Idle.AutoResume || rec.StateReason == reasonStopped
+}
+
+// recordRetry is how long after a state could not be recorded that is tried again.
+const recordRetry = time.Second
+
 func (v *vm) deadline() deadline {
 	return nextDeadline(v.view.Load().rec, time.Unix(0, v.lastTraffic.Load()))
 }
@@ -46,11 +58,21 @@ func (v *vm) deadline() deadline {
 // untilDue is how long to sleep. Traffic moves the deadline without telling the actor; it then
 // wakes once too early and sleeps on.
 func (v *vm) untilDue() time.Duration {
-	return max(0, v.deadline().at.Sub(v.m.clock.Now()))
+	wait := max(0, v.deadline().at.Sub(v.m.clock.Now()))
+	if v.unrecorded != nil {
+		wait = min(wait, recordRetry)
+	}
+	return wait
 }
 
-// due does what a deadline that has passed demands.
+// due does what time demands.
 func (v *vm) due() {
+	if v.unrecorded != nil {
+		c := command{cause: v.unrecorded.Cause, requestID: v.unrecorded.RequestID}
+		if err := v.record(v.view.Load().rec, *v.unrecorded); err != nil {
+			v.logFailure("record", c, err)
+		}
+	}
 	next := v.deadline()
 	if v.m.clock.Now().Before(next.at) {
 		return

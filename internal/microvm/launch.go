@@ -1,7 +1,6 @@
 package microvm
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -15,22 +14,12 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
 )
 
-// startLimit bounds everything of a launch or resume but the hook. Under software emulation on a
-// loaded machine a restore takes some hundred milliseconds.
-const startLimit = 60 * time.Second
-
 // launch brings a PENDING microVM to RUNNING, or to TERMINATED with the reason.
-func (v *vm) launch(ctx context.Context, c command) {
+func (v *vm) launch(c command) {
 	phases := telemetry.Begin(v.m.clock, "queue")
-	s, reply, err := v.firstStart(ctx, phases)
+	s, reply, err := v.firstStart(phases)
 	if err != nil {
-		v.logFailure("launch", c, err)
-		c.detail = err.Error()
-		reason := reasonLaunch
-		if errors.Is(context.Cause(ctx), errTerminating) {
-			reason = reasonSuccess
-		}
-		v.end(c, reason)
+		v.notLaunched(c, err)
 		return
 	}
 	if reason := hookFailure("Run", v.version.Config.Hooks.Run, reply.Hook); reason != "" {
@@ -38,12 +27,27 @@ func (v *vm) launch(ctx context.Context, c command) {
 		v.endSession(c, s, reason)
 		return
 	}
-	v.serve(c, s, phases)
-	v.m.launcher.pool.use(v.image)
+	v.serve(c, "launch", s, phases, nil)
+	v.m.pool.use(v.image)
 }
 
-func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (running, guest.RestoreReply, error) {
-	release, err := v.m.admit(ctx)
+func (v *vm) notLaunched(c command, err error) {
+	if end, doomed := v.doomedBy(); doomed {
+		v.end(end, end.reason())
+		return
+	}
+	v.logFailure("launch", c, err)
+	c.detail = err.Error()
+	if errors.Is(err, errClosing) {
+		c.cause = causeShutdown
+		v.end(c, reasonInterrupted)
+		return
+	}
+	v.end(c, reasonLaunch)
+}
+
+func (v *vm) firstStart(phases *telemetry.Phases) (running, guest.RestoreReply, error) {
+	release, err := v.m.admit(v.life, v.m.closing)
 	if err != nil {
 		return nil, guest.RestoreReply{}, err
 	}
@@ -52,7 +56,7 @@ func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (running,
 		return nil, guest.RestoreReply{}, fmt.Errorf("make the microVM's folder: %w", err)
 	}
 	from := v.origin()
-	from.request.Hostname = v.hostname()
+	from.request.Hostname = v.id
 	if _, err := rand.Read(from.request.MachineID[:]); err != nil {
 		return nil, guest.RestoreReply{}, fmt.Errorf("make a machine id: %w", err)
 	}
@@ -62,9 +66,7 @@ func (v *vm) firstStart(ctx context.Context, phases *telemetry.Phases) (running,
 			return nil, guest.RestoreReply{}, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit+from.request.Hook.Timeout)
-	defer cancel()
-	return v.m.starter.start(ctx, from, phases)
+	return v.m.starter.start(v.life, from, phases)
 }
 
 // origin is what launches and resumes of this microVM have in common.
@@ -73,9 +75,6 @@ func (v *vm) origin() origin {
 	network.Policy = egressPolicy(v.view.Load().rec.EgressConnectors, network.Policy)
 	return origin{image: v.image, disk: v.disk(), network: network, owner: v.id}
 }
-
-// hostname is the part of the id that differs, so that it fits in 64 characters and says which VM it is.
-func (v *vm) hostname() string { return v.id }
 
 // runHookBody is spec/behaviour.md 5: the payload stays the string it was.
 func runHookBody(rec store.MicroVM) ([]byte, error) {
@@ -113,22 +112,20 @@ func hookFailure(name string, hook store.Hook, reply guest.HookReply) string {
 }
 
 // serve makes a started session the microVM's own: requests go through at once, and the record
-// follows. Should the daemon crash between the two, it finds the VMM and adopts it.
-func (v *vm) serve(c command, s running, phases *telemetry.Phases) {
+// follows. Should the daemon die between the two, the next one ends a VM that was being launched,
+// which nobody was told is RUNNING, and adopts one that was being resumed.
+func (v *vm) serve(c command, operation string, s running, phases *telemetry.Phases, wakeErr error) {
 	v.generation++
 	v.touch()
 	rec := v.view.Load().rec
 	from := rec.State
-	operation := "resume"
-	if from == store.VMPending {
-		operation = "launch"
-	}
 	rec.State, rec.StateReason, rec.SuspendedAt = store.VMRunning, "", time.Time{}
-	v.show(rec, s, nil)
+	v.show(rec, s, wakeErr)
 	e := v.event(c, operation)
 	e.Subject, e.From, e.To, e.Phases, e.At = v.id, from, rec.State, phases.End(), v.m.clock.Now()
-	if err := v.m.cfg.Records.TransitionMicroVM(context.Background(), rec, from, e); err != nil {
+	if err := v.record(rec, e); err != nil {
 		v.logFailure(operation, c, err)
+		v.unrecorded = &e
 	}
 	v.watch(s)
 }

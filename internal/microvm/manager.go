@@ -53,9 +53,13 @@ type Config struct {
 
 	Warm      int           // VMM processes kept waiting per image in use; default 1, negative none
 	WarmKeep  time.Duration // how long after an image was last used; default 5 min
-	Launching int           // launches and resumes at once; default twice the cores
+	Launching int           // launches, resumes and suspends at once; default twice the cores
 	MaxParked int           // requests that wait for one VM; default 1000
 }
+
+// slotLimit is how long a launch, resume or suspend keeps others waiting at most. What costs the
+// host something is over by then; a hook may take a minute, and a hostile one will.
+const slotLimit = 5 * time.Second
 
 // goneFor is how long a TERMINATED microVM still answers at its endpoint, with an error.
 const goneFor = time.Minute
@@ -66,16 +70,19 @@ type Manager struct {
 	clock    clockwork.Clock
 	log      *slog.Logger
 	launcher *launcher
+	pool     *pool
 	starter  starter       // the launcher, but for tests
-	slots    chan struct{} // admission: launches and resumes under way
+	slots    chan struct{} // admission: launches, resumes and suspends under way
 	door     Door          // set by Start
 
 	stop    context.CancelCauseFunc // ends all actors
 	running context.Context         // until stop
+	closing chan struct{}           // closed when Shutdown begins: nothing new starts
 	actors  sync.WaitGroup
+	endings sync.WaitGroup // sessions of SUSPENDED microVMs that are being ended
 
 	mu         sync.RWMutex // guards all below
-	closing    bool
+	shut       bool         // closing is closed
 	vms        map[string]*vm
 	byEndpoint map[string]*vm
 	byAddr     map[netip.Addr]*vm
@@ -101,8 +108,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, clock: cfg.Clock, log: cfg.Log,
-		slots: make(chan struct{}, cfg.Launching),
-		vms:   map[string]*vm{}, byEndpoint: map[string]*vm{}, byAddr: map[netip.Addr]*vm{},
+		slots: make(chan struct{}, cfg.Launching), closing: make(chan struct{}),
+		vms: map[string]*vm{}, byEndpoint: map[string]*vm{}, byAddr: map[netip.Addr]*vm{},
 		images: map[string]*snapshot.Image{},
 	}
 	for _, dir := range []string{m.runsDir(), m.vmsDir()} {
@@ -110,8 +117,8 @@ func New(cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("make the data folder: %w", err)
 		}
 	}
-	warm := newPool(cfg.Driver, m.runsDir(), max(cfg.Warm, 0), cfg.WarmKeep, cfg.Clock, cfg.Log)
-	m.launcher = &launcher{driver: cfg.Driver, runs: m.runsDir(), pool: warm}
+	m.pool = newPool(cfg.Driver, m.runsDir(), max(cfg.Warm, 0), cfg.WarmKeep, cfg.Clock, cfg.Log)
+	m.launcher = &launcher{pool: m.pool}
 	m.starter = m.launcher
 	m.running, m.stop = context.WithCancelCause(context.Background())
 	return m, nil
@@ -144,40 +151,42 @@ func (m *Manager) Run(ctx context.Context, spec RunSpec) (store.MicroVM, error) 
 	}
 	if err := m.cfg.Records.InsertMicroVM(ctx, rec, spec.Token, created); err != nil {
 		m.leave(v)
-		m.actors.Done()
+		v.close()
 		return store.MicroVM{}, fmt.Errorf("record the microVM: %w", err)
 	}
 	go v.act(command{kind: launch, cause: causeAPI, requestID: RequestIDFrom(ctx)})
 	return rec, nil
 }
 
-// enter gives a microVM its address and makes it findable. The caller starts its actor, or calls
-// leave and actors.Done.
+// enter gives a new microVM its address and makes it findable. The caller starts its actor, or
+// calls leave and close.
 func (m *Manager) enter(v *vm) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closing {
+	if m.shut {
 		return errClosing
 	}
-	rec := v.view.Load().rec
-	var addr netip.Addr
-	if rec.EndpointAddr != "" {
-		addr, _ = netip.ParseAddr(rec.EndpointAddr)
-	} else {
-		var err error
-		addr, err = m.cfg.NextAddr(m.lastAddr, func(a netip.Addr) bool { return m.byAddr[a] != nil })
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrCapacity, err)
-		}
-		m.lastAddr = addr
-		v.setAddr(addr)
+	if m.vms[v.id] != nil {
+		return fmt.Errorf("microVM %s: %w", v.id, store.ErrExists)
+	}
+	addr, err := m.cfg.NextAddr(m.lastAddr, func(a netip.Addr) bool { return m.byAddr[a] != nil })
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCapacity, err)
 	}
 	if err := m.door.Expose(addr); err != nil {
 		return fmt.Errorf("open the endpoint: %w", err)
 	}
+	m.lastAddr = addr
+	v.setAddr(addr)
+	m.add(v, addr)
+	return nil
+}
+
+// add makes a microVM findable. The caller holds mu.
+func (m *Manager) add(v *vm, addr netip.Addr) {
+	rec := v.view.Load().rec
 	m.vms[rec.ID], m.byEndpoint[rec.EndpointID], m.byAddr[addr] = v, v, v
 	m.actors.Add(1)
-	return nil
 }
 
 // leave makes a microVM unfindable.
@@ -219,45 +228,58 @@ func (m *Manager) ForgetImage(imageID, version string) {
 	m.mu.Lock()
 	delete(m.images, dir)
 	m.mu.Unlock()
-	m.launcher.pool.Forget(dir)
+	m.pool.forget(dir)
 }
 
 // Suspend begins to suspend a RUNNING microVM and returns when that is recorded. A SUSPENDING or
-// SUSPENDED one is left as it is. Errors: ErrNotFound, ErrTerminated, ErrConflict.
-func (m *Manager) Suspend(ctx context.Context, id string) error {
-	return m.order(ctx, id, suspend)
-}
-
-// Resume begins to resume a SUSPENDED microVM. A RUNNING or PENDING one is left as it is.
+// SUSPENDED one is left as it is. It waits some seconds for a launch or a wake to end.
 // Errors: ErrNotFound, ErrTerminated, ErrConflict.
-func (m *Manager) Resume(ctx context.Context, id string) error {
-	return m.order(ctx, id, resume)
+func (m *Manager) Suspend(ctx context.Context, id string) error {
+	v, err := m.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	return v.order(ctx, command{kind: suspend, cause: causeAPI, requestID: RequestIDFrom(ctx)})
 }
 
-// Terminate begins to end a microVM in any state. Errors: ErrNotFound.
+// Resume begins to resume a SUSPENDED microVM. A RUNNING or PENDING one is left as it is. It waits
+// some seconds for a suspend to end. Errors: ErrNotFound, ErrTerminated, ErrConflict.
+func (m *Manager) Resume(ctx context.Context, id string) error {
+	v, err := m.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	return v.order(ctx, command{kind: resume, cause: causeAPI, requestID: RequestIDFrom(ctx)})
+}
+
+// Terminate begins to end a microVM in any state, whatever it is doing, and returns when that is
+// recorded. It ends also if ctx does before. Errors: ErrNotFound.
 func (m *Manager) Terminate(ctx context.Context, id string) error {
-	err := m.order(ctx, id, terminate)
+	v, err := m.find(ctx, id)
 	if errors.Is(err, ErrTerminated) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return v.terminateNow(ctx, command{kind: terminate, cause: causeAPI, requestID: RequestIDFrom(ctx)})
 }
 
-func (m *Manager) order(ctx context.Context, id string, kind kind) error {
+// find returns a microVM by its id. Some time after its end it is ErrTerminated.
+func (m *Manager) find(ctx context.Context, id string) (*vm, error) {
 	m.mu.RLock()
 	v := m.vms[id]
 	m.mu.RUnlock()
-	if v == nil {
-		// TERMINATED ones have left the map.
-		if _, err := m.cfg.Records.MicroVM(ctx, id); err != nil {
-			if errors.Is(err, store.ErrNotFound) {
-				return ErrNotFound
-			}
-			return err
-		}
-		return ErrTerminated
+	if v != nil {
+		return v, nil
 	}
-	return v.order(ctx, command{kind: kind, cause: causeAPI, requestID: RequestIDFrom(ctx), accepted: make(chan error, 1)})
+	if _, err := m.cfg.Records.MicroVM(ctx, id); err != nil {
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, ErrNotFound
+		}
+		return nil, err
+	}
+	return nil, ErrTerminated
 }
 
 // ByEndpoint finds a microVM by its endpoint id.
@@ -276,40 +298,54 @@ func (m *Manager) ByAddr(addr netip.Addr) (*VM, bool) {
 	return (*VM)(v), ok
 }
 
-// Shutdown suspends what runs, waits for it, and ends all VMM processes.
+// Shutdown suspends what runs, waits for it, and ends all VMM processes. Launches that have not
+// begun yet are given up. A microVM that could not be suspended before ctx ended is left running,
+// for the next daemon to adopt; that is an error.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	m.mu.Lock()
-	m.closing = true
+	if !m.shut {
+		m.shut = true
+		close(m.closing)
+	}
 	vms := make([]*vm, 0, len(m.vms))
 	for _, v := range m.vms {
 		vms = append(vms, v)
 	}
 	m.mu.Unlock()
 
-	var failed []error
+	m.endings.Go(m.pool.close) // first: what is suspended now needs no warm processes
 	results := make(chan error, len(vms))
 	for _, v := range vms {
-		go func() {
-			results <- v.order(ctx, command{kind: shutdown, cause: causeShutdown, accepted: make(chan error, 1)})
-		}()
+		go func() { results <- v.retire(ctx) }()
 	}
+	var failed []error
 	for range vms {
-		if err := <-results; err != nil && !errors.Is(err, ErrTerminated) {
-			failed = append(failed, err)
-		}
+		failed = append(failed, <-results)
 	}
 	m.stop(errClosing)
 	m.actors.Wait()
-	m.launcher.pool.close()
+	m.endings.Wait()
 	return errors.Join(failed...)
 }
 
-// admit waits for a launch slot: more launches at once than cores only make all of them slower.
-func (m *Manager) admit(ctx context.Context) (release func(), err error) {
+// admit waits for a slot: more launches, resumes and suspends at once than cores only make all of
+// them slower, and hooks miss their timeouts. Where closing is given it ends the wait. The slot is
+// given back by release, or after slotLimit.
+func (m *Manager) admit(ctx context.Context, closing <-chan struct{}) (release func(), err error) {
+	if closing != nil && isClosed(closing) {
+		return nil, errClosing
+	}
 	select {
 	case m.slots <- struct{}{}:
-		return func() { <-m.slots }, nil
+	case <-closing:
+		return nil, errClosing
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	giveBack := sync.OnceFunc(func() { <-m.slots })
+	timer := m.clock.AfterFunc(slotLimit, giveBack)
+	return func() {
+		timer.Stop()
+		giveBack()
+	}, nil
 }

@@ -26,12 +26,21 @@ type pool struct {
 	clock  clockwork.Clock
 	log    *slog.Logger
 
-	mu      sync.Mutex // guards all below
-	idle    map[string][]prepared
-	filling map[string]bool
-	expiry  map[string]clockwork.Timer
-	closed  bool
-	fills   sync.WaitGroup
+	ctx  context.Context // of fills, until close
+	stop context.CancelFunc
+
+	mu     sync.Mutex // guards all below, and the stocks
+	closed bool
+	stocks map[string]*stock // by image folder
+	work   sync.WaitGroup    // fills and expiries; Add only while not closed
+}
+
+// stock is what the pool has for one image in use. Once it is out of the map nothing is added.
+type stock struct {
+	idle    []prepared
+	filling bool
+	uses    int // counts use
+	expiry  clockwork.Timer
 }
 
 // prepared is a VMM process that waits for device state.
@@ -41,10 +50,9 @@ type prepared struct {
 }
 
 func newPool(driver vmm.Driver, runs string, size int, keep time.Duration, clock clockwork.Clock, log *slog.Logger) *pool {
-	return &pool{
-		driver: driver, runs: runs, size: size, keep: keep, clock: clock, log: log,
-		idle: map[string][]prepared{}, filling: map[string]bool{}, expiry: map[string]clockwork.Timer{},
-	}
+	p := &pool{driver: driver, runs: runs, size: size, keep: keep, clock: clock, log: log, stocks: map[string]*stock{}}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
 }
 
 // take returns a waiting process for the image, or starts one.
@@ -54,24 +62,24 @@ func (p *pool) take(ctx context.Context, image *snapshot.Image) (prepared, error
 		if !ok {
 			return p.prepare(ctx, image)
 		}
-		select {
-		case <-waiting.machine.Done(): // died while it waited
-			waiting.discard()
-		default:
+		if !isClosed(waiting.machine.Done()) {
 			return waiting, nil
 		}
+		waiting.discard() // it died while it waited
 	}
 }
 
 func (p *pool) pop(key string) (prepared, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.idle[key]
-	if len(list) == 0 {
+	s := p.stocks[key]
+	if s == nil || len(s.idle) == 0 {
 		return prepared{}, false
 	}
-	p.idle[key] = list[:len(list)-1]
-	return list[len(list)-1], true
+	last := len(s.idle) - 1
+	waiting := s.idle[last]
+	s.idle = s.idle[:last]
+	return waiting, true
 }
 
 func (p *pool) prepare(ctx context.Context, image *snapshot.Image) (prepared, error) {
@@ -95,77 +103,96 @@ func (p *pool) use(image *snapshot.Image) {
 	if p.closed || p.size == 0 {
 		return
 	}
-	if timer, ok := p.expiry[image.Dir]; ok {
-		timer.Stop()
+	s := p.stocks[image.Dir]
+	if s == nil {
+		s = &stock{}
+		p.stocks[image.Dir] = s
+	} else {
+		s.expiry.Stop()
 	}
-	p.expiry[image.Dir] = p.clock.AfterFunc(p.keep, func() { p.Forget(image.Dir) })
-	if !p.filling[image.Dir] && len(p.idle[image.Dir]) < p.size {
-		p.filling[image.Dir] = true
-		p.fills.Add(1)
-		go p.fill(image)
+	s.uses++
+	uses := s.uses
+	s.expiry = p.clock.AfterFunc(p.keep, func() { p.expire(image.Dir, s, uses) })
+	if !s.filling && len(s.idle) < p.size {
+		s.filling = true
+		p.work.Go(func() { p.fill(image, s) })
 	}
 }
 
-func (p *pool) fill(image *snapshot.Image) {
-	defer p.fills.Done()
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), prepareLimit)
+func (p *pool) fill(image *snapshot.Image, s *stock) {
+	for more := true; more; {
+		ctx, cancel := context.WithTimeout(p.ctx, prepareLimit)
 		waiting, err := p.prepare(ctx, image)
 		cancel()
-		if err != nil {
+		if err != nil && p.ctx.Err() == nil {
 			// A launch will meet the same error and report it to whoever asked.
 			p.log.Warn("prepare a VMM ahead of time", "image", image.Dir, "err", err)
 		}
-		if !p.put(image.Dir, waiting, err) {
-			return
+		var unwanted bool
+		if unwanted, more = p.put(image.Dir, s, waiting, err); unwanted {
+			waiting.discard()
 		}
 	}
 }
 
-// put adds a process and tells whether another is wanted.
-func (p *pool) put(key string, waiting prepared, err error) bool {
+// put adds a process and tells whether it is unwanted instead, and whether another is wanted.
+func (p *pool) put(key string, s *stock, waiting prepared, err error) (unwanted, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, inUse := p.expiry[key]
-	if err == nil && (p.closed || !inUse) {
-		go waiting.discard()
-	} else if err == nil {
-		p.idle[key] = append(p.idle[key], waiting)
+	wanted := p.stocks[key] == s
+	if err == nil && wanted {
+		s.idle = append(s.idle, waiting)
 	}
-	more := err == nil && !p.closed && inUse && len(p.idle[key]) < p.size
-	if !more {
-		delete(p.filling, key)
-	}
-	return more
+	more = err == nil && wanted && len(s.idle) < p.size
+	s.filling = more
+	return err == nil && !wanted, more
 }
 
-// Forget ends the processes that wait for guests of the image in a folder.
-func (p *pool) Forget(key string) {
+// expire ends the processes of an image that was not used again since its expiry was set.
+func (p *pool) expire(key string, s *stock, uses int) {
 	p.mu.Lock()
-	list := p.idle[key]
-	delete(p.idle, key)
-	if timer, ok := p.expiry[key]; ok {
-		timer.Stop()
-		delete(p.expiry, key)
+	if p.closed || p.stocks[key] != s || s.uses != uses {
+		p.mu.Unlock()
+		return
 	}
+	delete(p.stocks, key)
+	p.work.Add(1)
 	p.mu.Unlock()
-	for _, waiting := range list {
-		waiting.discard()
+	defer p.work.Done()
+	s.discard()
+}
+
+// forget ends the processes that wait for guests of the image in a folder.
+func (p *pool) forget(key string) {
+	p.mu.Lock()
+	s := p.stocks[key]
+	delete(p.stocks, key)
+	p.mu.Unlock()
+	if s != nil {
+		s.discard()
 	}
 }
 
-// close ends all waiting processes.
+// close ends all waiting processes and returns when nothing of the pool runs any more. Processes
+// can be taken all the same: they are then started one by one.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	keys := make([]string, 0, len(p.expiry))
-	for key := range p.expiry {
-		keys = append(keys, key)
-	}
+	stocks := p.stocks
+	p.stocks = map[string]*stock{}
 	p.mu.Unlock()
-	p.fills.Wait()
-	for _, key := range keys {
-		p.Forget(key)
+	p.stop()
+	for _, s := range stocks {
+		s.discard()
+	}
+	p.work.Wait()
+}
+
+// discard ends the processes of a stock that is out of the map.
+func (s *stock) discard() {
+	s.expiry.Stop()
+	for _, waiting := range s.idle {
+		waiting.discard()
 	}
 }
 

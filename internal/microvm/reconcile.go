@@ -2,25 +2,21 @@ package microvm
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/dormouse-dev/dormouse/internal/guest"
+	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
-	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
-// adoptLimit bounds the take-over of one VMM.
-const adoptLimit = 10 * time.Second
-
 // Start opens the endpoints of the microVMs there are, at door, and brings rows, processes and
-// files together after a restart: running microVMs are adopted, half-done suspends finished or
-// rolled back, half-done launches ended, and everything that belongs to nobody is removed.
+// files together after a restart: VMMs that run are adopted, half-done suspends finished or rolled
+// back, half-done launches ended, and everything that belongs to nobody is removed. What is wrong
+// with one microVM is logged and ends that one at most. Guests are talked to after Start has returned.
 func (m *Manager) Start(ctx context.Context, door Door) error {
 	m.door = door
 	records, err := m.cfg.Records.LiveMicroVMs(ctx)
@@ -31,219 +27,175 @@ func (m *Manager) Start(ctx context.Context, door Door) error {
 	if err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
+	m.removeStrays(records)
 	for _, rec := range records {
-		s := found[rec.ID]
+		m.recover(ctx, rec, found[rec.ID])
 		delete(found, rec.ID)
-		if err := m.recover(ctx, rec, s); err != nil {
-			return fmt.Errorf("reconcile microVM %s: %w", rec.ID, err)
-		}
 	}
 	for _, orphan := range found {
 		orphan.end()
 	}
-	return m.removeStrays(records)
+	return nil
 }
 
-// survivor is a session of an earlier daemon, not connected yet.
-type survivor struct {
-	session
-	before [guest.SecretSize]byte // the agent's secret if it was not told the new one yet
+// fate is what becomes of a microVM that an earlier daemon left.
+type fate int
+
+const (
+	ends   fate = iota
+	sleeps      // it is SUSPENDED and stays so
+	wakes       // its VMM is adopted
+)
+
+// left is what an earlier daemon left of a microVM.
+type left struct {
+	state      string // of the row
+	checkpoint bool   // there is a complete checkpoint
+	resuming   bool   // there is one whose guest was about to run, and perhaps did
+	vmm        vmmState
 }
 
-// survivors finds the VMM processes an earlier daemon left, by microVM. Those of helpers, of
-// nobody and of unreadable folders are ended here.
-func (m *Manager) survivors(ctx context.Context) (map[string]*survivor, error) {
-	folders, err := os.ReadDir(m.runsDir())
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]*survivor{}
-	for _, folder := range folders {
-		run := filepath.Join(m.runsDir(), folder.Name())
-		s := m.survivor(ctx, run)
-		if s == nil {
-			if err := os.RemoveAll(run); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		owner, err := readOwner(run)
-		if err != nil || owner.MicroVM == "" || found[owner.MicroVM] != nil {
-			s.end()
-			continue
-		}
-		copy(s.secret[:], owner.Secret)
-		copy(s.before[:], owner.Before)
-		found[owner.MicroVM] = s
-	}
-	return found, nil
-}
+type vmmState int
 
-func (m *Manager) survivor(ctx context.Context, run string) *survivor {
-	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
-	defer cancel()
-	machine, err := m.cfg.Driver.Adopt(ctx, run)
-	if err != nil {
-		if !errors.Is(err, vmm.ErrExited) {
-			m.log.Warn("a VMM left by an earlier run cannot be taken over", "run", run, "err", err)
+const (
+	gone vmmState = iota
+	paused
+	moving
+)
+
+// fateOf decides by what is true on disk and among processes; the row tells only what was last
+// written. A checkpoint is the truth unless its guest has run since, and a guest that is MOVING has.
+func fateOf(l left) (fate, string) {
+	switch l.state {
+	case store.VMPending:
+		return ends, reasonInterrupted // nobody was told that it runs
+	case store.VMTerminating:
+		return ends, ""
+	case store.VMRunning:
+		if l.vmm == gone {
+			return ends, reasonVMMDied
 		}
-		return nil
+		return wakes, ""
 	}
-	return &survivor{session: session{machine: machine, run: run}}
+	switch {
+	case l.vmm == moving:
+		return wakes, ""
+	case l.checkpoint:
+		return sleeps, ""
+	case l.resuming && l.vmm == paused: // it was about to run and did not
+		return sleeps, ""
+	case l.vmm == paused: // it was about to be saved and was not
+		return wakes, ""
+	}
+	return ends, reasonLost
 }
 
 // recover puts one microVM into a state that is true.
-func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) error {
-	version, err := m.cfg.Records.Version(ctx, rec.ImageID, rec.ImageVersion)
-	if err != nil {
-		return err
-	}
-	image, imageErr := m.image(version)
-	v := newVM(m, rec, version, image)
-	if err := m.enter(v); err != nil {
-		return err
-	}
+func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) {
+	version, versionErr := m.cfg.Records.Version(ctx, rec.ImageID, rec.ImageVersion)
+	v := newVM(m, rec, version, nil)
+	m.reenter(v)
 	c := command{kind: adopt, cause: causeRestart}
-	if imageErr != nil {
-		m.log.Error("the image of a microVM cannot be used", "microvm", rec.ID, "err", imageErr)
-		return v.finish(c, s, reasonLost)
+	l := left{state: rec.State, checkpoint: exists(v.checkpoint()), resuming: exists(v.resuming())}
+	if s != nil {
+		l.vmm = s.vmm
 	}
-	switch rec.State {
-	case store.VMPending:
-		return v.finish(c, s, reasonInterrupted)
-	case store.VMTerminating:
-		return v.finish(c, s, rec.StateReason)
-	case store.VMSuspending, store.VMSuspended:
-		return v.recoverCheckpoint(ctx, c, s)
-	default:
-		return v.recoverRunning(ctx, c, s)
+	decided, reason := fateOf(l)
+	if decided == ends && reason == "" {
+		reason = rec.StateReason
 	}
+	if decided != ends && versionErr != nil {
+		v.logFailure("recovery", c, versionErr)
+		decided, reason = ends, reasonImage
+	}
+	if decided == wakes {
+		var err error
+		if v.image, err = m.image(version); err != nil {
+			v.logFailure("recovery", c, err)
+			decided, reason = ends, reasonImage
+		}
+	}
+	if decided == sleeps {
+		if err := v.stayAsleep(c, s); err != nil {
+			v.logFailure("recovery", c, err)
+			decided, reason, s = ends, reasonLost, nil
+		}
+	}
+	if decided == ends {
+		v.finish(c, s, reason)
+		return
+	}
+	if decided == wakes {
+		v.survivor = s
+	}
+	go v.act(c)
 }
 
-// recoverCheckpoint decides for a microVM that was SUSPENDED, or on the way there or back. A
-// complete checkpoint under its own name is the truth: the guest has not run since.
-func (v *vm) recoverCheckpoint(ctx context.Context, c command, s *survivor) error {
-	if exists(v.checkpoint()) {
-		if s != nil {
-			s.end()
-		}
-		return v.stayAsleep(c)
+// reenter makes a microVM of an earlier daemon findable at its old address. One that cannot be
+// reached there keeps its state: the address may be free again after the next restart.
+func (m *Manager) reenter(v *vm) {
+	addr, err := netip.ParseAddr(v.view.Load().rec.EndpointAddr)
+	if err == nil {
+		err = m.door.Expose(addr)
 	}
-	paused := true
+	if err != nil {
+		m.log.Error("the endpoint of a microVM cannot be opened again", "microvm", v.id, "err", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add(v, addr)
+}
+
+// stayAsleep makes sure that a microVM is SUSPENDED: no VMM, a checkpoint under its own name.
+func (v *vm) stayAsleep(c command, s *survivor) error {
 	if s != nil {
-		var err error
-		if paused, err = s.machine.Paused(ctx); err != nil {
-			return v.finish(c, s, reasonVMMDied)
-		}
-	}
-	if exists(v.resuming()) && paused && s != nil {
-		// It was about to run and did not: nothing has changed since the checkpoint.
 		s.end()
+	}
+	if !exists(v.checkpoint()) {
 		if err := os.Rename(v.resuming(), v.checkpoint()); err != nil {
 			return err
 		}
-		return v.stayAsleep(c)
-	}
-	if s == nil {
-		return v.finish(c, nil, reasonLost)
-	}
-	// Either no checkpoint was written yet, or the guest ran on from it: it goes on.
-	return v.recoverRunning(ctx, c, s)
-}
-
-// stayAsleep goes on as SUSPENDED.
-func (v *vm) stayAsleep(c command) error {
-	rec := v.view.Load().rec
-	if rec.State != store.VMSuspended {
-		rec.State, rec.SuspendedAt = store.VMSuspended, v.m.clock.Now()
-		if err := v.change(rec, nil, v.event(c, "suspend")); err != nil {
-			return err
-		}
 	}
 	_ = os.Remove(v.resuming())
-	go v.act(c)
-	return nil
-}
-
-// recoverRunning takes over the VMM of a microVM, if it still runs.
-func (v *vm) recoverRunning(ctx context.Context, c command, s *survivor) error {
-	if s == nil {
-		return v.finish(c, nil, reasonVMMDied)
+	if err := snapshot.RemoveUnfinished(v.checkpoint()); err != nil {
+		v.logFailure("recovery", c, err)
 	}
-	if err := v.takeOver(ctx, s); err != nil {
-		v.logFailure("take-over", c, err)
-		return v.finish(c, s, reasonVMMDied)
-	}
-	v.generation++
 	rec := v.view.Load().rec
-	if rec.State == store.VMRunning {
-		v.show(rec, &s.session, nil)
-	} else {
-		rec.State, rec.SuspendedAt = store.VMRunning, time.Time{}
-		if err := v.change(rec, &s.session, v.event(c, "resume")); err != nil {
-			return err
-		}
-	}
-	_ = os.Remove(v.resuming())
-	go v.act(c)
-	return nil
-}
-
-// takeOver connects to a survivor's network and agent and lets it run.
-func (v *vm) takeOver(ctx context.Context, s *survivor) error {
-	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
-	defer cancel()
-	if err := s.connect(ctx, v.origin().network, s.secret); err != nil {
-		return err
-	}
-	if err := s.machine.Resume(ctx); err != nil {
-		return err
-	}
-	// The clock did not stop with the daemon, but the daemon may have stopped before the agent was
-	// told its new secret; then it is told now.
-	request := guest.RestoreRequest{Secret: s.secret}
-	if _, err := rand.Read(request.Entropy[:]); err != nil {
-		return err
-	}
-	quick, stop := context.WithTimeout(ctx, adoptLimit/2)
-	defer stop()
-	if _, err := s.client.Restore(quick, request); err == nil {
+	if rec.State == store.VMSuspended {
 		return nil
 	}
-	s.client = guest.New(s.stack.DialGuest, s.before)
-	_, err := s.client.Restore(ctx, request)
-	return err
+	rec.State, rec.SuspendedAt = store.VMSuspended, v.m.clock.Now()
+	if err := v.change(rec, nil, v.event(c, "suspend")); err != nil {
+		v.logFailure("recovery", c, err)
+		v.show(rec, nil, nil) // the next change takes the row along
+	}
+	return nil
 }
 
-// finish ends a microVM that cannot go on.
-func (v *vm) finish(c command, s *survivor, reason string) error {
-	defer v.m.actors.Done()
-	defer close(v.ended)
+// finish ends a microVM that cannot go on and never got an actor.
+func (v *vm) finish(c command, s *survivor, reason string) {
+	defer v.close()
 	if s != nil {
 		s.end()
 	}
 	v.end(c, reason)
-	return nil
 }
 
 // removeStrays removes the folders of microVMs that have no record.
-func (m *Manager) removeStrays(records []store.MicroVM) error {
+func (m *Manager) removeStrays(records []store.MicroVM) {
 	known := map[string]bool{}
 	for _, rec := range records {
 		known[rec.ID] = true
 	}
 	folders, err := os.ReadDir(m.vmsDir())
-	if err != nil {
-		return err
-	}
 	for _, folder := range folders {
 		if !known[folder.Name()] {
-			if err := os.RemoveAll(filepath.Join(m.vmsDir(), folder.Name())); err != nil {
-				return err
-			}
+			err = errors.Join(err, os.RemoveAll(filepath.Join(m.vmsDir(), folder.Name())))
 		}
 	}
-	return nil
+	if err != nil {
+		m.log.Error("what microVMs left on disk cannot be removed", "err", err)
+	}
 }
 
 func exists(path string) bool {

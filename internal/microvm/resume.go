@@ -2,7 +2,6 @@ package microvm
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
@@ -12,10 +11,10 @@ import (
 
 // resume wakes a SUSPENDED microVM from its checkpoint. If that fails before the guest ran, it
 // stays SUSPENDED as it was; afterwards its state is lost, and it says so.
-func (v *vm) resume(ctx context.Context, c command) {
-	switch v.view.Load().rec.State {
+func (v *vm) resume(c command) {
+	switch v.state() {
 	case store.VMSuspended:
-	case store.VMRunning, store.VMPending:
+	case store.VMRunning:
 		c.accept(nil)
 		return
 	default:
@@ -25,45 +24,56 @@ func (v *vm) resume(ctx context.Context, c command) {
 	c.accept(nil)
 	phases := telemetry.Begin(v.m.clock, "queue")
 	ran := false
-	s, reply, err := v.restart(ctx, phases, &ran)
+	s, reply, err := v.restart(phases, &ran)
 	if err != nil {
 		v.notResumed(c, err, ran)
 		return
 	}
+	var hookErr error
 	if reason := hookFailure("Resume", v.version.Config.Hooks.Resume, reply.Hook); reason != "" {
 		// The app's state is whole, so the VM lives; whoever waited for this wake learns of it
 		// (spec/behaviour.md 5: the first request may get 502).
-		v.logFailure("resume hook", c, errors.New(reason))
+		hookErr = hookError(reason)
+		v.logFailure("resume hook", c, hookErr)
 		c.detail = reason
-		rec := v.view.Load().rec
-		v.show(rec, nil, errors.New(reason))
 	}
-	v.serve(c, s, phases)
+	v.serve(c, "resume", s, phases, hookErr)
 	_ = os.Remove(v.resuming())
-	v.m.launcher.pool.use(v.image)
+	v.m.pool.use(v.image)
 }
 
-func (v *vm) restart(ctx context.Context, phases *telemetry.Phases, ran *bool) (running, guest.RestoreReply, error) {
-	release, err := v.m.admit(ctx)
+// restart starts the guest from its checkpoint; ran tells that it ran, even if that failed.
+func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.RestoreReply, error) {
+	release, err := v.m.admit(v.life, v.m.closing)
 	if err != nil {
 		return nil, guest.RestoreReply{}, err
 	}
 	defer release()
+	if v.image == nil {
+		if v.image, err = v.m.image(v.version); err != nil {
+			return nil, guest.RestoreReply{}, err
+		}
+	}
 	from := v.origin()
 	from.checkpoint = v.checkpoint()
 	from.beforeRun = func() error {
+		if err := os.Rename(v.checkpoint(), v.resuming()); err != nil {
+			return err
+		}
 		*ran = true
-		return os.Rename(v.checkpoint(), v.resuming())
+		return nil
 	}
 	if hook := v.version.Config.Hooks.Resume; hook.Enabled {
 		from.request.Hook = hookRequest("resume", v.version.Config.Hooks.Port, hook)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit+from.request.Hook.Timeout)
-	defer cancel()
-	return v.m.starter.start(ctx, from, phases)
+	return v.m.starter.start(v.life, from, phases)
 }
 
 func (v *vm) notResumed(c command, err error, ran bool) {
+	if end, doomed := v.doomedBy(); doomed {
+		v.end(end, end.reason())
+		return
+	}
 	v.logFailure("resume", c, err)
 	c.detail = err.Error()
 	if ran {
@@ -73,7 +83,7 @@ func (v *vm) notResumed(c command, err error, ran bool) {
 	e := v.event(c, "resume")
 	e.Subject, e.From, e.To, e.At = v.id, store.VMSuspended, store.VMSuspended, v.m.clock.Now()
 	if err := v.m.cfg.Records.AddEvent(context.Background(), e); err != nil {
-		v.logFailure("resume", c, err)
+		v.logFailure("record of a failed resume", c, err)
 	}
 	v.show(v.view.Load().rec, nil, err)
 }

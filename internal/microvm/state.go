@@ -25,6 +25,28 @@ func legal(from, to string) bool {
 	return false
 }
 
+// whileBusy answers a suspend or resume that the actor is too busy to look at, from the state
+// alone: nil if what it is doing, or has done, comes to the same.
+func whileBusy(order kind, state string) error {
+	switch state {
+	case store.VMTerminated:
+		return ErrTerminated
+	case store.VMSuspending:
+		if order == suspend {
+			return nil
+		}
+	case store.VMSuspended: // it is being woken
+		if order == resume {
+			return nil
+		}
+	case store.VMPending, store.VMRunning:
+		if order == resume {
+			return nil
+		}
+	}
+	return ErrConflict
+}
+
 // Causes of state changes, as events record them.
 const (
 	causeAPI      = "api"
@@ -43,6 +65,7 @@ const (
 const (
 	reasonSuccess  = "Success."
 	reasonLifetime = "MicroVM exceeded maximum lifetime."
+	reasonExit     = "Container Stopped with Exit Code: %d"
 
 	reasonExpired     = "MicroVM was suspended for longer than its idle policy allows."
 	reasonVMMDied     = "The virtual machine monitor of the MicroVM ended unexpectedly."
@@ -50,4 +73,9 @@ const (
 	reasonInterrupted = "The MicroVM was being launched when the service restarted."
 	reasonLost        = "The MicroVM's saved state is missing or damaged."
 	reasonResumeLost  = "The MicroVM failed while it was being resumed and its state could not be kept."
+	reasonImage       = "The image snapshot of the MicroVM is missing or does not fit this installation."
+	reasonNotAdopted  = "The MicroVM did not answer after the service restarted."
+
+	// reasonStopped marks a SUSPENDED microVM that nobody wanted suspended: the daemon had to end.
+	reasonStopped = "The MicroVM was suspended because the service stopped. A request or ResumeMicrovm wakes it."
 )

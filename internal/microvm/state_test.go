@@ -32,3 +32,17 @@ func TestStatesChangeOnlyAsTheSpecificationAllows(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOrderThatCannotWaitIsAnsweredFromTheState(t *testing.T) {
+	for state, want := range map[string]struct{ suspend, resume error }{
+		store.VMPending:     {ErrConflict, nil},
+		store.VMRunning:     {ErrConflict, nil},
+		store.VMSuspending:  {nil, ErrConflict},
+		store.VMSuspended:   {ErrConflict, nil}, // it is being woken
+		store.VMTerminating: {ErrConflict, ErrConflict},
+		store.VMTerminated:  {ErrTerminated, ErrTerminated},
+	} {
+		require.Equal(t, want.suspend, whileBusy(suspend, state), "suspend in %s", state)
+		require.Equal(t, want.resume, whileBusy(resume, state), "resume in %s", state)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -17,11 +18,11 @@ const saveLimit = 5 * time.Minute
 
 // suspend takes a RUNNING microVM to SUSPENDED: hook, pause, checkpoint made durable, state
 // recorded, and only then the VMM ended. Until the record is written the VM can go on.
-func (v *vm) suspend(ctx context.Context, c command) {
+func (v *vm) suspend(c command) {
 	now := v.view.Load()
 	switch now.rec.State {
 	case store.VMRunning:
-	case store.VMSuspended, store.VMSuspending:
+	case store.VMSuspended:
 		c.accept(nil)
 		return
 	default:
@@ -34,42 +35,32 @@ func (v *vm) suspend(ctx context.Context, c command) {
 	if err := v.change(rec, nil, v.event(c, "suspend")); err != nil {
 		v.logFailure("suspend", c, err)
 		c.accept(err)
+		v.touch() // the next try of an idle VM comes after another idle period
 		return
 	}
 	c.accept(nil)
-
-	phases.Next("hook")
-	if reason := v.suspendHook(ctx, s); reason != "" {
-		c.cause = causeHook
-		v.endSession(c, s, reason)
+	if err := v.sleep(c, s, phases); err != nil {
+		v.notSuspended(c, s, err)
 		return
 	}
-	if err := v.save(ctx, c, s, phases); err != nil {
-		v.goOn(c, s, err)
-		return
-	}
-	// Nothing waits for this: the state is safe and recorded.
-	go s.end()
-	v.m.launcher.pool.use(v.image)
+	// Nothing waits for this but Shutdown: the state is safe and recorded.
+	v.m.endings.Go(s.end)
+	v.m.pool.use(v.image)
 }
 
-// suspendHook returns why the microVM must end instead of being suspended, "" if nothing speaks
-// against it. A hook that fails terminates the VM (live behaviour, spec/behaviour.md 18).
-func (v *vm) suspendHook(ctx context.Context, s running) string {
-	hook := v.version.Config.Hooks.Suspend
-	if !hook.Enabled {
-		return ""
-	}
-	reply, err := s.hook(ctx, hookRequest("suspend", v.version.Config.Hooks.Port, hook))
+// sleep calls the hook, writes the checkpoint and records SUSPENDED.
+func (v *vm) sleep(c command, s running, phases *telemetry.Phases) error {
+	phases.Next("queue")
+	release, err := v.m.admit(v.life, nil)
 	if err != nil {
-		reply.Error = err.Error()
+		return err
 	}
-	return hookFailure("Suspend", hook, reply)
-}
-
-// save writes the checkpoint and records SUSPENDED.
-func (v *vm) save(ctx context.Context, c command, s running, phases *telemetry.Phases) error {
-	ctx, cancel := context.WithTimeout(ctx, saveLimit)
+	defer release()
+	phases.Next("hook")
+	if err := v.suspendHook(s); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(v.life, saveLimit)
 	defer cancel()
 	phases.Next("pause")
 	if err := s.pause(ctx); err != nil {
@@ -85,27 +76,69 @@ func (v *vm) save(ctx context.Context, c command, s running, phases *telemetry.P
 	}
 	rec := v.view.Load().rec
 	rec.State, rec.SuspendedAt = store.VMSuspended, v.m.clock.Now()
+	if c.cause == causeShutdown {
+		rec.StateReason = reasonStopped
+	}
 	e := v.event(c, "suspend")
 	e.Detail = fmt.Sprintf("%d bytes dirty", dirty)
 	e.Phases = phases.End()
 	return v.change(rec, nil, e)
 }
 
+// hookError is the stateReason of a hook because of which a microVM must end.
+type hookError string
+
+func (e hookError) Error() string { return string(e) }
+
+// suspendHook calls the hook; one that fails terminates the VM (live behaviour, spec/behaviour.md 18).
+func (v *vm) suspendHook(s running) error {
+	hook := v.version.Config.Hooks.Suspend
+	if !hook.Enabled {
+		return nil
+	}
+	reply, err := s.hook(v.life, hookRequest("suspend", v.version.Config.Hooks.Port, hook))
+	if err != nil {
+		v.m.log.Warn("suspend hook", "microvm", v.id, "err", err)
+	}
+	if reason := hookFailure("Suspend", hook, reply); reason != "" {
+		return hookError(reason)
+	}
+	return nil
+}
+
+// notSuspended ends a VM whose suspend did not succeed, or lets it run again.
+func (v *vm) notSuspended(c command, s running, err error) {
+	var hook hookError
+	end, doomed := v.doomedBy()
+	switch {
+	case doomed:
+		v.endSession(end, s, end.reason())
+	case isClosed(s.vmmDone()):
+		c.cause = causeFailure
+		v.logFailure("suspend", c, err)
+		v.endSession(c, s, reasonVMMDied)
+	case errors.As(err, &hook):
+		c.cause = causeHook
+		v.endSession(c, s, string(hook))
+	default:
+		v.goOn(c, s, err)
+	}
+}
+
 // goOn lets a VM run again whose suspend failed, and reports why.
 func (v *vm) goOn(c command, s running, cause error) {
 	v.logFailure("suspend", c, cause)
-	_ = os.Remove(v.checkpoint())
 	c.detail = cause.Error()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	if err := s.goOn(ctx); err != nil {
+	if err := v.runOn(s); err != nil {
+		v.logFailure("go on after a failed suspend", c, err)
 		v.endSession(c, s, reasonVMMDied)
 		return
 	}
 	if hook := v.version.Config.Hooks.Resume; hook.Enabled {
 		// The app has been told that it sleeps; tell it that it woke.
-		if reply, err := s.hook(ctx, hookRequest("resume", v.version.Config.Hooks.Port, hook)); err != nil || reply.Status != 200 {
-			v.logFailure("resume hook after a failed suspend", c, errors.Join(err, errors.New(hookFailure("Resume", hook, reply))))
+		reply, err := s.hook(v.life, hookRequest("resume", v.version.Config.Hooks.Port, hook))
+		if reason := hookFailure("Resume", hook, reply); reason != "" {
+			v.logFailure("resume hook after a failed suspend", c, errors.Join(err, errors.New(reason)))
 		}
 	}
 	v.touch() // the next try of an idle VM comes after another idle period
@@ -113,8 +146,18 @@ func (v *vm) goOn(c command, s running, cause error) {
 	rec.State, rec.StateReason = store.VMRunning, suspendFailure(cause)
 	if err := v.change(rec, s, v.event(c, "suspend")); err != nil {
 		v.logFailure("suspend", c, err)
-		v.show(rec, s, nil)
+		v.show(rec, s, nil) // the next change takes the row along
 	}
+}
+
+// runOn lets the guest run, once its checkpoint is gone: its disk is about to move on.
+func (v *vm) runOn(s running) error {
+	if err := os.Remove(v.checkpoint()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the checkpoint: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	return s.goOn(ctx)
 }
 
 // suspendFailure is what users may read.
@@ -126,14 +169,22 @@ func suspendFailure(cause error) string {
 }
 
 // shutDown makes a microVM ready for the end of the daemon.
-func (v *vm) shutDown(ctx context.Context, c command) {
-	if v.view.Load().rec.State == store.VMRunning {
-		v.suspend(ctx, command{kind: suspend, cause: c.cause})
+func (v *vm) shutDown(c command) {
+	if v.state() == store.VMRunning {
+		v.suspend(command{kind: suspend, cause: c.cause})
 	}
-	switch state := v.view.Load().rec.State; state {
-	case store.VMRunning:
+	if v.state() == store.VMRunning {
 		c.accept(fmt.Errorf("microVM %s could not be suspended and is left running", v.id))
+		return
+	}
+	c.accept(nil)
+}
+
+func isClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
 	default:
-		c.accept(nil)
+		return false
 	}
 }

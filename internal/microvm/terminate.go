@@ -1,42 +1,32 @@
 package microvm
 
 import (
-	"context"
 	"os"
 
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
 // terminate ends a microVM in any state. A SUSPENDED one is not woken for its hook.
-func (v *vm) terminate(ctx context.Context, c command) {
-	if v.over() {
-		c.accept(ErrTerminated)
-		return
-	}
-	reason := c.detail
-	if reason == "" {
-		reason = reasonSuccess
-	}
+func (v *vm) terminate(c command) {
 	s := v.view.Load().session
 	if s == nil {
-		v.end(c, reason)
+		v.end(c, c.reason())
 		return
 	}
-	v.begin(c, reason)
-	c.accept(nil)
+	v.begin(c, c.reason())
 	if hook := v.version.Config.Hooks.Terminate; hook.Enabled && c.cause != causeExit {
 		// Whatever it answers, the VM ends.
-		if _, err := s.hook(ctx, hookRequest("terminate", v.version.Config.Hooks.Port, hook)); err != nil {
+		if _, err := s.hook(v.m.running, hookRequest("terminate", v.version.Config.Hooks.Port, hook)); err != nil {
 			v.logFailure("terminate hook", c, err)
 		}
 	}
-	v.endSession(c, s, reason)
+	v.endSession(c, s, c.reason())
 }
 
 // begin records TERMINATING. Requests are refused from now on.
 func (v *vm) begin(c command, reason string) {
 	rec := v.view.Load().rec
-	if rec.State == store.VMTerminating || rec.State == store.VMTerminated {
+	if rec.State == store.VMTerminating {
 		return
 	}
 	rec.State, rec.StateReason = store.VMTerminating, reason
@@ -56,9 +46,8 @@ func (v *vm) endSession(c command, s running, reason string) {
 // end releases everything a microVM has and records TERMINATED.
 func (v *vm) end(c command, reason string) {
 	v.begin(c, reason)
-	c.accept(nil)
 	if err := os.RemoveAll(v.dir); err != nil {
-		v.logFailure("terminate", c, err)
+		v.logFailure("removal", c, err)
 	}
 	rec := v.view.Load().rec
 	rec.State, rec.StateReason, rec.TerminatedAt = store.VMTerminated, reason, v.m.clock.Now()

@@ -7,65 +7,37 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
-
-// kind is what an actor can be told to do.
-type kind int
-
-const (
-	launch kind = iota
-	adopt       // go on with the session it was given
-	suspend
-	resume
-	terminate
-	shutdown // be suspended or ended before the daemon ends; accepted comes when done
-)
-
-var kindNames = [...]string{"launch", "adopt", "suspend", "resume", "terminate", "shutdown"}
-
-type command struct {
-	kind      kind
-	cause     string
-	requestID string
-	detail    string
-	accepted  chan error // of size 1; answered when the change has begun and is recorded; may be nil
-}
-
-// accept answers the command's sender, at most once with effect.
-func (c command) accept(err error) {
-	if c.accepted == nil {
-		return
-	}
-	select {
-	case c.accepted <- err:
-	default:
-	}
-}
 
 // vm is one microVM: its record, its session while it runs, and the actor that changes both.
 type vm struct {
 	m       *Manager
 	id      string
 	version store.ImageVersion
-	image   *snapshot.Image
 	dir     string
 
 	commands chan command
-	wake     chan struct{} // of size 1: traffic for a suspended VM
+	knocks   chan struct{} // of size 1: somebody waits for a SUSPENDED VM
 	view     atomic.Pointer[view]
 
-	lastTraffic atomic.Int64                            // Unix nanoseconds
-	parked      atomic.Int64                            // requests that wait for the VM
-	ended       chan struct{}                           // closed when the actor has returned
-	interrupt   atomic.Pointer[context.CancelCauseFunc] // ends the operation under way, for a terminate
+	lastTraffic atomic.Int64 // Unix nanoseconds
+	parked      atomic.Int64 // requests that wait for the VM
+
+	// life ends when the microVM is to be terminated, with the doom as its cause, or when the
+	// manager's does. It cuts a launch, suspend or resume short; what is doomed stays so.
+	life  context.Context
+	doom  context.CancelCauseFunc
+	ended chan struct{} // closed when nothing changes the microVM any more
 
 	// Only the actor uses these.
+	image      *snapshot.Image // nil until it is needed, for a VM of an earlier daemon
 	generation uint64
 	appExit    chan int
+	survivor   *survivor    // VMM of an earlier daemon, to be adopted
+	unrecorded *store.Event // of a state that is shown and could not be recorded
 }
 
 // view is what others see of a microVM. It never changes: a change makes a new one and closes
@@ -74,24 +46,39 @@ type view struct {
 	rec        store.MicroVM
 	session    running // nil unless it serves
 	generation uint64
-	wakeErr    error // why the last wake failed
+	wakeErr    error // why the last wake failed, or its hook
 	changed    chan struct{}
+	waiting    *atomic.Int64 // requests that wait for what comes after this view
 }
 
+func newView(rec store.MicroVM) *view {
+	return &view{rec: rec, changed: make(chan struct{}), waiting: new(atomic.Int64)}
+}
+
+// newVM makes a microVM of which nobody knows yet.
 func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *snapshot.Image) *vm {
 	v := &vm{
-		m: m, id: rec.ID, version: version, image: image, dir: vmDir(m.vmsDir(), rec.ID),
-		commands: make(chan command), wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		m: m, id: rec.ID, version: version, image: image, dir: filepath.Join(m.vmsDir(), rec.ID),
+		commands: make(chan command), knocks: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	v.view.Store(&view{rec: rec, changed: make(chan struct{})})
+	v.life, v.doom = context.WithCancelCause(m.running)
+	v.view.Store(newView(rec))
 	v.touch()
 	return v
 }
 
+// close lets go of a microVM that has been entered and that nothing changes any more.
+func (v *vm) close() {
+	v.doom(nil)
+	close(v.ended)
+	v.m.actors.Done()
+}
+
+// setAddr completes the record of a microVM of which nobody knows yet.
 func (v *vm) setAddr(addr netip.Addr) {
-	now := *v.view.Load()
-	now.rec.EndpointAddr = addr.String()
-	v.view.Store(&now)
+	rec := v.view.Load().rec
+	rec.EndpointAddr = addr.String()
+	v.view.Store(newView(rec))
 }
 
 func (v *vm) touch() { v.lastTraffic.Store(v.m.clock.Now().UnixNano()) }
@@ -104,102 +91,48 @@ func (v *vm) checkpoint() string { return filepath.Join(v.dir, "checkpoint") }
 // back to, because the disk has moved on.
 func (v *vm) resuming() string { return v.checkpoint() + ".resuming" }
 
-// order sends a command and waits until it is accepted or refused.
-func (v *vm) order(ctx context.Context, c command) error {
-	if c.kind == terminate {
-		if cancel := v.interrupt.Load(); cancel != nil {
-			(*cancel)(errTerminating)
-		}
-	}
-	select {
-	case v.commands <- c:
-	case <-v.ended:
-		return ErrTerminated
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-c.accepted:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (v *vm) state() string { return v.view.Load().rec.State }
 
-var errTerminating = errors.New("the microVM is being terminated")
-
-// act is the actor: it does one thing at a time until the microVM is TERMINATED or the daemon ends.
-func (v *vm) act(first command) {
-	defer v.m.actors.Done()
-	defer close(v.ended)
-	v.perform(first)
-	for !v.over() {
-		timer := v.m.clock.NewTimer(v.untilDue())
-		select {
-		case c := <-v.commands:
-			v.perform(c)
-		case <-v.wake:
-			v.perform(command{kind: resume, cause: causeTraffic})
-		case <-v.vmmDone():
-			v.vanished()
-		case code := <-v.appExit:
-			v.perform(command{kind: terminate, cause: causeExit, detail: fmt.Sprintf("Container Stopped with Exit Code: %d", code)})
-		case <-timer.Chan():
-			v.due()
-		case <-v.m.running.Done():
-			timer.Stop()
-			return
-		}
-		timer.Stop()
-	}
-}
-
-func (v *vm) over() bool { return v.view.Load().rec.State == store.VMTerminated }
-
-// perform carries out one command, unless the state makes it void.
-func (v *vm) perform(c command) {
-	// Only the manager's end cuts an operation short here; order does it for a terminate.
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	if c.kind != terminate && c.kind != shutdown {
-		v.interrupt.Store(&cancel)
-		defer v.interrupt.Store(nil)
-	}
-	switch c.kind {
-	case launch:
-		v.launch(ctx, c)
-	case adopt:
-		v.watch(v.view.Load().session)
-	case suspend:
-		v.suspend(ctx, c)
-	case resume:
-		v.resume(ctx, c)
-	case terminate:
-		v.terminate(ctx, c)
-	case shutdown:
-		v.shutDown(ctx, c)
-	}
-}
+func (v *vm) over() bool { return v.state() == store.VMTerminated }
 
 // change records a new state and shows it. rec.State must be the new state.
 func (v *vm) change(rec store.MicroVM, s running, e store.Event) error {
-	before := v.view.Load()
-	if !legal(before.rec.State, rec.State) {
-		return fmt.Errorf("microVM %s: %s → %s is not a legal change", v.id, before.rec.State, rec.State)
+	before := v.state()
+	if !legal(before, rec.State) {
+		return fmt.Errorf("microVM %s: %s → %s is not a legal change", v.id, before, rec.State)
 	}
-	e.Subject, e.From, e.To, e.At = v.id, before.rec.State, rec.State, v.m.clock.Now()
-	// The record is written even while the daemon is told to end: half a change is worse.
-	if err := v.m.cfg.Records.TransitionMicroVM(context.Background(), rec, before.rec.State, e); err != nil {
+	e.Subject, e.From, e.To, e.At = v.id, before, rec.State, v.m.clock.Now()
+	if err := v.record(rec, e); err != nil {
 		return err
 	}
 	v.show(rec, s, nil)
 	return nil
 }
 
+// record writes a state and its event. An earlier write that failed has left the row behind what
+// is shown: it is then moved on from where it is, so that one failure does not make all that follow fail.
+func (v *vm) record(rec store.MicroVM, e store.Event) error {
+	// It is written even while the daemon is told to end: half a change is worse.
+	ctx := context.Background()
+	err := v.m.cfg.Records.TransitionMicroVM(ctx, rec, e.From, e)
+	if errors.Is(err, store.ErrConflict) {
+		row, readErr := v.m.cfg.Records.MicroVM(ctx, v.id)
+		if readErr != nil || row.State == store.VMTerminated {
+			return errors.Join(err, readErr)
+		}
+		err = v.m.cfg.Records.TransitionMicroVM(ctx, rec, row.State, e)
+	}
+	if err == nil {
+		v.unrecorded = nil
+	}
+	return err
+}
+
 // show publishes a view and wakes everybody who waits for a change.
 func (v *vm) show(rec store.MicroVM, s running, wakeErr error) {
-	before := v.view.Load()
-	v.view.Store(&view{rec: rec, session: s, generation: v.generation, wakeErr: wakeErr, changed: make(chan struct{})})
+	before, now := v.view.Load(), newView(rec)
+	now.session, now.generation, now.wakeErr = s, v.generation, wakeErr
+	v.view.Store(now)
 	close(before.changed)
 }
 
@@ -207,21 +140,7 @@ func (v *vm) event(c command, operation string) store.Event {
 	return store.Event{Operation: operation, Cause: c.cause, RequestID: c.requestID, Detail: c.detail}
 }
 
-func (v *vm) vmmDone() <-chan struct{} {
-	if s := v.view.Load().session; s != nil {
-		return s.vmmDone()
-	}
-	return nil
-}
-
-// vanished ends a microVM whose VMM has died under it.
-func (v *vm) vanished() {
-	v.endSession(command{kind: terminate, cause: causeFailure}, v.view.Load().session, reasonVMMDied)
-}
-
 // logFailure is the edge where what went wrong inside the daemon is logged, once.
 func (v *vm) logFailure(operation string, c command, err error) {
 	v.m.log.Error("microVM "+operation+" failed", "microvm", v.id, "cause", c.cause, "request", c.requestID, "err", err)
 }
-
-const never = time.Duration(1<<63 - 1)

@@ -226,8 +226,12 @@ func (r *checkpointReader) read(n int) []byte {
 	if r.err != nil {
 		return nil
 	}
-	if _, r.err = io.ReadFull(r.in, r.buffer[:n]); r.err != nil {
-		r.err = fmt.Errorf("%w: it ends early: %w", ErrDamaged, r.err)
+	_, err := io.ReadFull(r.in, r.buffer[:n])
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: it ends early", ErrDamaged)
+	}
+	if err != nil {
+		r.err = fmt.Errorf("read the checkpoint: %w", err)
 		return nil
 	}
 	r.sum = crc32.Update(r.sum, castagnoli, r.buffer[:n])

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -78,6 +79,13 @@ func TestAMemoryThatCannotBeReadStopsTheCheckpoint(t *testing.T) {
 type unreadable struct{ error }
 
 func (u unreadable) ReadAt([]byte, int64) (int, error) { return 0, u.error }
+
+func TestACheckpointThatCannotBeReadNowIsNotCalledDamaged(t *testing.T) {
+	cut := errors.New("cut short")
+	_, err := LoadCheckpoint(iotest.ErrReader(cut), 1<<20, sparseMemory{}, &bytes.Buffer{})
+	require.ErrorIs(t, err, cut)
+	require.NotErrorIs(t, err, ErrDamaged)
+}
 
 func TestWhatCouldNotBeLoadedIsNotWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
