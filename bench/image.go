@@ -116,7 +116,7 @@ func findSnapshot(dataDir string) (floor.Snapshot, error) {
 	}
 	var manifest struct {
 		Machine struct {
-			VMM       string `json:"vmm"` // "qemu 7.2.22 (…), microvm, tcg, cpu max"
+			VMM       string `json:"vmm"` // "qemu 7.2.22 (…), microvm devices 2, tcg, cpu max"
 			CPUs      int    `json:"cpus"`
 			MemoryMiB int    `json:"memoryMiB"`
 		} `json:"machine"`
@@ -136,4 +136,4 @@ func findSnapshot(dataDir string) (floor.Snapshot, error) {
 }
 
 // vmmIdentity finds accelerator and CPU model in what a snapshot says of its VMM.
-var vmmIdentity = regexp.MustCompile(`^qemu .*, microvm, (tcg|kvm), cpu (\w+)$`)
+var vmmIdentity = regexp.MustCompile(`^qemu .*, (tcg|kvm), cpu (\w+)$`)

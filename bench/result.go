@@ -40,6 +40,9 @@ type suspendTiming struct {
 	timing
 	Dirty      int64 `json:"dirty_bytes_p50"`
 	FloorDirty int64 `json:"floor_dirty_bytes_p50"`
+	// The app's /suspend hook is not in the floor: how fast it is, is up to the app.
+	WithoutHook      ms       `json:"without_hook_p50_ms"`
+	WithoutHookRatio *float64 `json:"without_hook_ratio,omitempty"`
 }
 
 type burstTiming struct {
@@ -78,6 +81,8 @@ func (b *bench) summarize(machine machine) result {
 		r.Wake = compare(ourOperations(b.ours, func(o round) operation { return o.wake }), floors(b.bare, func(s floor.Sample) time.Duration { return s.Wake }))
 		suspends := compare(ourOperations(b.ours, func(o round) operation { return o.suspend }), floors(b.bare, func(s floor.Sample) time.Duration { return s.Suspend }))
 		r.Suspend = &suspendTiming{timing: *suspends, Dirty: medianDirty(b.ours), FloorDirty: medianFloorDirty(b.bare)}
+		r.Suspend.WithoutHook = ms(percentile(withoutHook(b.ours), 50))
+		r.Suspend.WithoutHookRatio = ratio(r.Suspend.WithoutHook.float(), r.Suspend.FloorP50.float())
 		r.Launch.StartedFloor = medianOf(floors(b.bare, func(s floor.Sample) time.Duration { return s.Launch - s.LaunchStart }))
 		r.Wake.StartedFloor = medianOf(floors(b.bare, func(s floor.Sample) time.Duration { return s.Wake - s.WakeStart }))
 	}
@@ -136,6 +141,20 @@ func ourOperations(rounds []round, of func(round) operation) []operation {
 		list[i] = of(r)
 	}
 	return list
+}
+
+// withoutHook is what suspends take but for the app's hook.
+func withoutHook(rounds []round) []time.Duration {
+	times := make([]time.Duration, len(rounds))
+	for i, r := range rounds {
+		times[i] = r.suspend.total
+		for _, phase := range r.suspend.phases {
+			if phase.Name == "hook" {
+				times[i] -= phase.Duration
+			}
+		}
+	}
+	return times
 }
 
 func floors(samples []floor.Sample, of func(floor.Sample) time.Duration) []time.Duration {

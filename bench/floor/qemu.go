@@ -47,7 +47,7 @@ func start(ctx context.Context, s Snapshot, dir, disk string) (*qemu, error) {
 		"-smp", fmt.Sprint(s.CPUs), "-m", fmt.Sprint(s.MemoryMiB), "-object", share,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "virtio-mmio.force-legacy=false", "-global", "migration.send-configuration=off",
-		// Nobody needs to hear where the guest is now; announcing it costs the guest some milliseconds.
+		// Nobody needs to hear where the guest is now.
 		"-global", "migration.announce-rounds=0",
 		"-chardev", "ringbuf,id=console,size=65536", "-serial", "chardev:console",
 		"-qmp", "unix:qmp.sock,server=on,wait=off",
