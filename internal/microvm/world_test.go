@@ -39,6 +39,8 @@ type world struct {
 	version store.ImageVersion
 	config  func(*Config)
 	vms     int // for ids
+
+	doorRefuses bool // whatever the address
 }
 
 // inWorld runs a test in a bubble.
@@ -79,10 +81,13 @@ func (w *world) addImage() {
 }
 
 // open makes a manager over the present state, as a restarted daemon does.
-func (w *world) open() {
-	w.records = &records{Store: w.store}
+func (w *world) open() { w.openWith(func(*guests) {}) }
+
+func (w *world) openWith(spoil func(*guests)) {
+	w.records = &records{Store: w.store, hooks: w.version.Config.Hooks}
 	w.guests = &guests{t: w.t, answers: map[string]answer{}}
-	w.door = &door{open: map[netip.Addr]bool{}}
+	spoil(w.guests)
+	w.door = &door{open: map[netip.Addr]bool{}, refuses: w.doorRefuses}
 	cfg := Config{
 		Dir: w.dir, Records: w.records, Driver: w.driver, Present: snapshot.Machine{VMM: w.driver.Identity()},
 		NextAddr: nextAddr, Clock: clockwork.NewRealClock(), Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Warm: -1,
@@ -295,6 +300,13 @@ func (d *door) count() int {
 type records struct {
 	*store.Store
 	fails atomic.Pointer[func(to string) error] // of a transition, by its new state
+	hooks store.Hooks                           // of every version
+}
+
+func (r *records) Version(ctx context.Context, imageID, version string) (store.ImageVersion, error) {
+	v, err := r.Store.Version(ctx, imageID, version)
+	v.Config.Hooks = r.hooks
+	return v, err
 }
 
 func (r *records) failing(f func(to string) error) { r.fails.Store(&f) }
