@@ -215,6 +215,7 @@ func (a *app) ended(status unix.WaitStatus) {
 	code := status.ExitStatus()
 	if status.Signaled() {
 		code = 128 + int(status.Signal())
+		a.journal.write("agent", fmt.Appendf(nil, "the app was ended by signal %d (%s)\n", int(status.Signal()), status.Signal()))
 	}
 	a.journal.end(code)
 }

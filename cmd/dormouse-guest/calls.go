@@ -15,21 +15,18 @@ func (s *server) serveCalls(conn io.ReadWriter) {
 		if err := guest.ReadJSON(conn, &call); err != nil {
 			return
 		}
-		if err := guest.WriteJSON(conn, s.answer(&call)); err != nil {
+		if err := guest.WriteJSON(conn, s.do(&call)); err != nil {
 			return
 		}
 	}
 }
 
-func (s *server) answer(call *guest.Call) (reply guest.CallReply) {
+func (s *server) do(call *guest.Call) (reply guest.CallReply) {
 	var err error
 	switch {
-	case call.Boot != nil && call.Hook == nil && call.Quiesce == nil:
+	case call.Boot != nil && call.Quiesce == nil:
 		err = s.boot(call.Boot)
-	case call.Hook != nil && call.Boot == nil && call.Quiesce == nil:
-		hook := callHook(call.Hook)
-		reply.Hook = &hook
-	case call.Quiesce != nil && call.Boot == nil && call.Hook == nil:
+	case call.Quiesce != nil && call.Boot == nil:
 		err = s.quiesce()
 	default:
 		err = errors.New("exactly one request must be set")

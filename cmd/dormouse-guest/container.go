@@ -103,7 +103,7 @@ func execApp(spec containerSpec) error {
 			break
 		}
 	}
-	if failure == unix.ENOENT && len(candidates) != 1 {
+	if failure == unix.ENOENT && !strings.Contains(command, "/") {
 		return fmt.Errorf("exec %q: executable file not found in $PATH", command)
 	}
 	return fmt.Errorf("exec %q: %w", command, failure)

@@ -26,9 +26,9 @@ func becomeUser(user account, all bool) error {
 			return fmt.Errorf("drop capability %d: %w", c, err)
 		}
 	}
-	// The app may open /dev/stdout again, which checks the owner of the pipe.
-	for fd := range 3 {
-		if err := unix.Fchown(fd, int(user.UID), int(user.GID)); err != nil && err != unix.EROFS {
+	// The app may open /dev/stdout and /dev/stderr again, which checks the owner of the pipe.
+	for _, fd := range []int{1, 2} {
+		if err := unix.Fchown(fd, int(user.UID), int(user.GID)); err != nil {
 			return fmt.Errorf("give stdio to the user: %w", err)
 		}
 	}

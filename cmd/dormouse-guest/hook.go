@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,35 +22,75 @@ var (
 	errRefused = errors.New("connection refused")
 )
 
-// hookCall is one attempt at a lifecycle hook (spec/behaviour.md section 5) that never blocks.
+// hookCall is one attempt at a lifecycle hook (spec/behaviour.md section 5), in the loop.
 //
 // It writes HTTP by hand because it is part of the restore: net/http would add megabytes to the agent, and
 // thousands of cold functions to every launch (see loop).
 type hookCall struct {
+	loop    *loop
 	fd      int
 	request []byte // not written yet
 	header  []byte // of the answer, so far
+	whole   bool   // nothing of the answer is still to come
 	reply   guest.HookReply
-	whole   bool // nothing of the answer is still to come
+	done    func(*guest.HookReply)
 }
 
-// startHook connects and sends. A hook that failed already comes back done.
-func startHook(r *guest.HookRequest) (call *hookCall, done bool) {
-	h := &hookCall{fd: -1}
+// callHook calls a hook once and then done, with what became of it.
+func callHook(l *loop, r *guest.HookRequest, done func(*guest.HookReply)) {
+	h := &hookCall{loop: l, fd: -1, done: done}
 	if !validHook(r.Name) || r.Port <= 0 || r.Port > 0xffff {
-		return h, h.fail(errNoHook)
+		h.fail(errNoHook)
+		h.finish()
+		return
 	}
 	fd, errno := dial(unix.AF_INET, uint16(r.Port))
 	if errno == unix.ECONNREFUSED {
-		return h, h.fail(errRefused)
+		h.fail(errRefused)
+		h.finish()
+		return
 	}
 	if errno != 0 && errno != unix.EALREADY {
-		return h, h.fail(errno)
+		h.fail(errno)
+		h.finish()
+		return
 	}
 	h.fd = fd
 	h.request = appendHookRequest(make([]byte, 0, 256+len(r.Body)), r)
 	h.header = make([]byte, 0, 1024)
-	return h, h.step()
+	if err := l.watch(fd, h); err != nil {
+		h.fail(err)
+		h.finish()
+		return
+	}
+	l.expire(h, r.Timeout)
+	h.ready()
+}
+
+func (h *hookCall) ready() {
+	if h.step() {
+		h.loop.forget(h)
+		h.finish()
+	}
+}
+
+func (h *hookCall) expired() {
+	h.reply = guest.HookReply{TimedOut: true, Error: errTimeout.Error()}
+	h.finish()
+}
+
+// finish closes the connection and passes the reply on. The status decides; what is left of the answer is
+// read behind everybody's back.
+func (h *hookCall) finish() {
+	switch {
+	case h.fd < 0:
+	case h.whole:
+		h.loop.close(h.fd)
+	default:
+		h.loop.release(h.fd)
+		go drain(h.fd)
+	}
+	h.done(&h.reply)
 }
 
 // step goes on as far as it can without waiting and tells whether the reply is there.
@@ -99,48 +138,10 @@ func (h *hookCall) step() bool {
 	}
 }
 
-// finish closes the connection. The status decides; what is left of the answer is read behind
-// everybody's back.
-func (h *hookCall) finish() {
-	switch {
-	case h.fd < 0:
-	case h.whole:
-		unix.Close(h.fd)
-	default:
-		go drain(h.fd)
-	}
-}
-
 // fail ends the call without a status.
 func (h *hookCall) fail(err error) bool {
 	h.reply = guest.HookReply{Error: err.Error()}
 	return true
-}
-
-func (h *hookCall) timeOut() {
-	h.reply = guest.HookReply{TimedOut: true, Error: errTimeout.Error()}
-}
-
-// callHook calls a hook for OpCall, outside the loop, and waits for the reply.
-func callHook(r *guest.HookRequest) guest.HookReply {
-	deadline := time.Now().Add(r.Timeout)
-	h, done := startHook(r)
-	defer h.finish()
-	for !done {
-		left := time.Until(deadline)
-		if left <= 0 {
-			h.timeOut()
-			break
-		}
-		events := int16(unix.POLLIN)
-		if len(h.request) > 0 {
-			events = unix.POLLOUT
-		}
-		wait := int((left + time.Millisecond - 1) / time.Millisecond)
-		unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: events}}, wait)
-		done = h.step()
-	}
-	return h.reply
 }
 
 func validHook(name string) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,16 +29,18 @@ func TestHookWithoutABodyIsSentAsAWSDoes(t *testing.T) {
 }
 
 func TestHookStatusIsTheAppsWhateverItIs(t *testing.T) {
+	client, _, _ := startServer(t, nil)
 	for _, status := range []int{200, 204, 404, 500, 503} {
 		port := hookServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-		reply := callHook(&guest.HookRequest{Name: "ready", Port: int(port), Timeout: 10 * time.Second})
-		if reply != (guest.HookReply{Status: status}) {
-			t.Errorf("status %d gave %+v", status, reply)
+		reply, err := client.Hook(deadline(t), guest.HookRequest{Name: "ready", Port: int(port), Timeout: 10 * time.Second})
+		if err != nil || reply != (guest.HookReply{Status: status}) {
+			t.Errorf("status %d gave %+v, %v", status, reply, err)
 		}
 	}
 }
 
 func TestHookFailuresAreTold(t *testing.T) {
+	client, _, _ := startServer(t, nil)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -61,17 +64,18 @@ func TestHookFailuresAreTold(t *testing.T) {
 		"endless header":  {guest.HookRequest{Name: "run", Port: answer("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2*maxHeader))}, guest.HookReply{Error: "the header of the answer is too long"}},
 	} {
 		test.request.Timeout = 10 * time.Second
-		if got := callHook(&test.request); got != test.want {
-			t.Errorf("%s: %+v, want %+v", name, got, test.want)
+		if got, err := client.Hook(deadline(t), test.request); err != nil || got != test.want {
+			t.Errorf("%s: %+v, %v, want %+v", name, got, err, test.want)
 		}
 	}
 }
 
 func TestHookTimesOut(t *testing.T) {
-	silent := listenApp(t, "127.0.0.1:0", func(conn net.Conn) { conn.Read(make([]byte, 1)); conn.Read(make([]byte, 1<<20)); select {} })
-	reply := callHook(&guest.HookRequest{Name: "run", Port: int(silent), Timeout: 30 * time.Millisecond})
-	if !reply.TimedOut || reply.Status != 0 {
-		t.Errorf("reply %+v", reply)
+	client, _, _ := startServer(t, nil)
+	silent := listenApp(t, "127.0.0.1:0", func(conn net.Conn) { io.Copy(io.Discard, conn) })
+	reply, err := client.Hook(deadline(t), guest.HookRequest{Name: "run", Port: int(silent), Timeout: 30 * time.Millisecond})
+	if err != nil || !reply.TimedOut || reply.Status != 0 {
+		t.Errorf("reply %+v, %v", reply, err)
 	}
 }
 

@@ -55,7 +55,7 @@ func takeIn(s *server, fd int, before []byte) (rest []byte, done bool) {
 	have := copy(buffer, before)
 	for {
 		if have == len(buffer) {
-			// Only a restore may send that much before it is answered.
+			// Only a restore or a hook may send that much before it is answered.
 			if len(buffer) > guest.PreambleSize+lengthSize+guest.MaxFrame {
 				return nil, s.hangUp(fd)
 			}
@@ -93,7 +93,7 @@ func (s *server) dispatch(fd int, in []byte) bool {
 	case guest.OpForward:
 		s.loop.release(fd)
 		startRelay(s, fd, preamble.Port, in)
-	case guest.OpRestore:
+	case guest.OpRestore, guest.OpHook:
 		frame, complete, err := cutFrame(in)
 		if err != nil {
 			return s.hangUp(fd)
@@ -102,12 +102,36 @@ func (s *server) dispatch(fd int, in []byte) bool {
 			return false
 		}
 		s.loop.release(fd)
-		startRestore(s, fd, frame)
+		if preamble.Op == guest.OpRestore {
+			startRestore(s, fd, frame)
+		} else {
+			s.serveHook(fd, frame)
+		}
 	default:
 		s.loop.release(fd)
 		go s.serveSlow(preamble.Op, os.NewFile(uintptr(fd), "host"), append([]byte(nil), in...))
 	}
 	return true
+}
+
+// serveHook calls a hook for the host; frame is valid during the call.
+func (s *server) serveHook(host int, frame []byte) {
+	request, err := guest.ParseHookRequest(frame)
+	if err != nil {
+		s.hangUp(host)
+		return
+	}
+	callHook(s.loop, &request, func(reply *guest.HookReply) {
+		s.answer(host, guest.AppendHookReply(s.loop.buffer[:lengthSize], reply))
+	})
+}
+
+// answer sends a last message, for whose length there is room at its front, and hangs up. It is far smaller
+// than an empty socket buffer: a host that cannot take it is gone.
+func (s *server) answer(host int, message []byte) {
+	binary.BigEndian.PutUint32(message, uint32(len(message)-lengthSize))
+	rawWrite(host, message)
+	s.hangUp(host)
 }
 
 // hangUp ends a connection without an answer. It returns true: that is a way to be done with one.

@@ -95,7 +95,7 @@ func TestCallsThatAskForNothingAreAnsweredWithAnError(t *testing.T) {
 	defer conn.Close()
 	preamble := guest.Preamble{Op: guest.OpCall, Secret: s.present()}
 	conn.Write(preamble.Append(nil))
-	for _, call := range []guest.Call{{}, {Quiesce: &guest.QuiesceRequest{}, Hook: &guest.HookRequest{}}} {
+	for _, call := range []guest.Call{{}, {Quiesce: &guest.QuiesceRequest{}, Boot: &guest.BootRequest{}}} {
 		if err := guest.WriteJSON(conn, call); err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func (l *loop) watch(fd int, w watcher) error {
 	}
 	l.watchers[fd] = w
 	const events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events & 0xffffffff, Fd: int32(fd)})
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
 // release stops watching fd without closing it.

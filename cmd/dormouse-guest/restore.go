@@ -33,7 +33,6 @@ type restoring struct {
 	failed  error     // why the guest could not be fixed up
 	began   time.Time // the restore, later the hook
 	asked   time.Time // for the time of the day
-	hook    *hookCall // nil until the clock is set
 }
 
 // startRestore takes over the host's connection; frame is valid during the call.
@@ -56,27 +55,8 @@ func startRestore(s *server, host int, frame []byte) {
 	rawWrite(host, []byte{guest.ClockRequest})
 }
 
+// ready takes the time the host answers with. It is as old as half the time it took to come.
 func (r *restoring) ready() {
-	switch {
-	case r.hook == nil:
-		r.readClock()
-	case r.hook.step():
-		r.server.loop.forget(r)
-		r.hookDone()
-	}
-}
-
-func (r *restoring) expired() {
-	if r.hook == nil {
-		r.server.hangUp(r.host)
-		return
-	}
-	r.hook.timeOut()
-	r.hookDone()
-}
-
-// readClock takes the host's answer. It is as old as half the time it took to come.
-func (r *restoring) readClock() {
 	var answer [8]byte
 	n, errno := rawRead(r.host, answer[:])
 	if errno == unix.EAGAIN || errno == unix.EINTR {
@@ -85,7 +65,7 @@ func (r *restoring) readClock() {
 	now := time.Now()
 	r.server.loop.forget(r)
 	r.server.loop.release(r.host)
-	if n != len(answer) { // eight bytes are never split
+	if n != len(answer) { // eight bytes in one segment are never split
 		r.server.hangUp(r.host)
 		return
 	}
@@ -93,11 +73,14 @@ func (r *restoring) readClock() {
 		r.failed = r.server.setClock(int64(binary.BigEndian.Uint64(answer[:])) + int64(now.Sub(r.asked)/2))
 	}
 	r.reply.Agent = now.Sub(r.began)
-	r.runHook()
+	r.runHook(now)
 }
 
-// runHook starts the hook, if there is one and the guest is fit for it.
-func (r *restoring) runHook() {
+// expired gives up on a host that does not tell the time.
+func (r *restoring) expired() { r.server.hangUp(r.host) }
+
+// runHook calls the hook, if there is one and the guest is fit for it, and answers.
+func (r *restoring) runHook(now time.Time) {
 	if r.failed != nil {
 		r.reply.Error = r.failed.Error()
 	}
@@ -105,33 +88,16 @@ func (r *restoring) runHook() {
 		r.answer()
 		return
 	}
-	r.began = time.Now()
-	hook, done := startHook(&r.request.Hook)
-	r.hook = hook
-	if done || r.server.loop.watch(hook.fd, r) != nil {
-		r.hookDone()
-		return
-	}
-	r.server.loop.expire(r, r.request.Hook.Timeout)
+	r.began = now
+	callHook(r.server.loop, &r.request.Hook, func(reply *guest.HookReply) {
+		r.reply.Hook = *reply
+		r.reply.HookRan = time.Since(r.began)
+		r.answer()
+	})
 }
 
-func (r *restoring) hookDone() {
-	r.reply.Hook = r.hook.reply
-	r.reply.HookRan = time.Since(r.began)
-	r.answer()
-	if r.hook.fd >= 0 {
-		r.server.loop.release(r.hook.fd)
-	}
-	r.hook.finish()
-}
-
-// answer sends the reply. It is far smaller than an empty socket buffer: a host that cannot take it
-// is gone.
 func (r *restoring) answer() {
-	message := guest.AppendRestoreReply(r.server.loop.buffer[:lengthSize], &r.reply)
-	binary.BigEndian.PutUint32(message, uint32(len(message)-lengthSize))
-	rawWrite(r.host, message)
-	r.server.hangUp(r.host)
+	r.server.answer(r.host, guest.AppendRestoreReply(r.server.loop.buffer[:lengthSize], &r.reply))
 }
 
 // fixUp gives the machine its own randomness and names.

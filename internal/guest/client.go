@@ -3,7 +3,6 @@ package guest
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -62,14 +61,29 @@ func (c *Client) Boot(ctx context.Context, r BootRequest) error {
 func (c *Client) Hook(ctx context.Context, r HookRequest) (HookReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout+graceLimit)
 	defer cancel()
-	reply, err := c.call(ctx, Call{Hook: &r})
-	if err == nil && reply.Hook == nil {
-		err = errors.New("guest: reply without a hook result")
-	}
+	reply, err := c.hook(ctx, &r)
 	if err != nil {
 		return HookReply{}, fmt.Errorf("call the %s hook: %w", r.Name, err)
 	}
-	return *reply.Hook, nil
+	return reply, nil
+}
+
+func (c *Client) hook(ctx context.Context, r *HookRequest) (reply HookReply, err error) {
+	body, err := AppendHookRequest(nil, r)
+	if err != nil {
+		return reply, err
+	}
+	conn, err := c.send(ctx, OpHook, body)
+	if err != nil {
+		return reply, err
+	}
+	defer conn.Close()
+	defer abortWith(ctx, conn, &err)()
+	frame, err := ReadFrame(conn)
+	if err != nil {
+		return reply, err
+	}
+	return ParseHookReply(frame)
 }
 
 // Quiesce makes the guest as small as it gets, right before an image snapshot.
@@ -100,21 +114,16 @@ func (c *Client) Restore(ctx context.Context, r RestoreRequest) (RestoreReply, e
 }
 
 func (c *Client) restore(ctx context.Context, r RestoreRequest) (reply RestoreReply, err error) {
-	conn, err := c.dial(ctx, AgentPort)
+	body, err := AppendRestoreRequest(nil, &r)
+	if err != nil {
+		return reply, err
+	}
+	conn, err := c.send(ctx, OpRestore, body)
 	if err != nil {
 		return reply, err
 	}
 	defer conn.Close()
 	defer abortWith(ctx, conn, &err)()
-
-	body, err := AppendRestoreRequest(nil, &r)
-	if err != nil {
-		return reply, err
-	}
-	// One write, so that it is one segment where it fits and wakes the guest up once.
-	if _, err := conn.Write(AppendFrame(c.preamble(OpRestore, 0), body)); err != nil {
-		return reply, err
-	}
 	if err := c.tellTime(conn, r.UnixNanos); err != nil {
 		return reply, err
 	}
@@ -132,7 +141,7 @@ func (c *Client) tellTime(conn net.Conn, unixNanos int64) error {
 		return err
 	}
 	if request[0] != ClockRequest {
-		return ErrRestoreFrame
+		return ErrCompact
 	}
 	if unixNanos == 0 {
 		unixNanos = c.now().UnixNano()
@@ -162,13 +171,23 @@ func (c *Client) call(ctx context.Context, call Call) (reply CallReply, err erro
 }
 
 // open dials the agent and sends the preamble.
-func (c *Client) open(ctx context.Context, op Op, port uint16) (conn net.Conn, err error) {
+func (c *Client) open(ctx context.Context, op Op, port uint16) (net.Conn, error) {
+	return c.begin(ctx, c.preamble(op, port))
+}
+
+// send dials the agent and sends the preamble with a first frame, in one write: it is one segment
+// where it fits, and wakes the guest up once.
+func (c *Client) send(ctx context.Context, op Op, body []byte) (net.Conn, error) {
+	return c.begin(ctx, AppendFrame(c.preamble(op, 0), body))
+}
+
+func (c *Client) begin(ctx context.Context, first []byte) (conn net.Conn, err error) {
 	conn, err = c.dial(ctx, AgentPort)
 	if err != nil {
 		return nil, err
 	}
 	stop := abortWith(ctx, conn, &err)
-	_, err = conn.Write(c.preamble(op, port))
+	_, err = conn.Write(first)
 	stop()
 	if err != nil {
 		conn.Close()

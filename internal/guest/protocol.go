@@ -50,6 +50,9 @@ const (
 	// OpEvents streams Event frames (JSON) from the agent until the connection closes. What the
 	// app wrote since its start and still is in the agent's bounded buffer comes first.
 	OpEvents Op = 4
+	// OpHook carries one HookRequest frame and one HookReply frame in a compact binary form: the
+	// suspend hook is part of every suspend, and finds its code as cold as a restore does.
+	OpHook Op = 5
 )
 
 // MaxFrame bounds every frame in both directions, in bytes.
@@ -70,14 +73,12 @@ const (
 // Call is a request frame of OpCall: exactly one member is set.
 type Call struct {
 	Boot    *BootRequest    `json:"boot,omitempty"`
-	Hook    *HookRequest    `json:"hook,omitempty"`
 	Quiesce *QuiesceRequest `json:"quiesce,omitempty"`
 }
 
-// CallReply answers a Call: Error is a text for people, Hook is set for a Hook call.
+// CallReply answers a Call: Error is a text for people, "" when it went well.
 type CallReply struct {
-	Error string     `json:"error,omitempty"`
-	Hook  *HookReply `json:"hook,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // BootRequest starts the app of an image, once, in a VM that was booted (not restored).
@@ -106,17 +107,17 @@ type QuiesceRequest struct{}
 
 // HookRequest calls one lifecycle hook of the app on 127.0.0.1 (spec/behaviour.md 5).
 type HookRequest struct {
-	Name    string        `json:"name"` // ready, validate, run, resume, suspend, terminate
-	Port    int           `json:"port"`
-	Timeout time.Duration `json:"timeout"` // nanoseconds
-	Body    []byte        `json:"body,omitempty"`
+	Name    string // ready, validate, run, resume, suspend, terminate
+	Port    int
+	Timeout time.Duration
+	Body    []byte // JSON, or none
 }
 
 // HookReply is what became of one hook call.
 type HookReply struct {
-	Status   int    `json:"status"` // HTTP status, 0 if there was none
-	TimedOut bool   `json:"timedOut"`
-	Error    string `json:"error,omitempty"` // connection refused, bad answer, …
+	Status   int // of HTTP, 0 if there was none
+	TimedOut bool
+	Error    string // connection refused, bad answer, …
 }
 
 // RestoreRequest makes a restored VM itself again, before any user request: wall clock, kernel

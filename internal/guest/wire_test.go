@@ -28,7 +28,7 @@ func TestPreambleThatIsOffIsRefused(t *testing.T) {
 	for name, change := range map[string]func(b []byte) []byte{
 		"magic":          func(b []byte) []byte { b[0] = 'X'; return b },
 		"op 0":           func(b []byte) []byte { b[4] = 0; return b },
-		"op 5":           func(b []byte) []byte { b[4] = 5; return b },
+		"op 6":           func(b []byte) []byte { b[4] = 6; return b },
 		"zero byte":      func(b []byte) []byte { b[5] = 1; return b },
 		"port of a call": func(b []byte) []byte { b[7] = 80; return b },
 		"no port":        func(b []byte) []byte { b[4] = byte(OpForward); return b },
@@ -113,7 +113,7 @@ func TestRestoreRequestGolden(t *testing.T) {
 
 func TestRestoreReplyGolden(t *testing.T) {
 	reply := RestoreReply{Error: "e", Hook: HookReply{Status: 200, TimedOut: true, Error: "late"}, Agent: 1, HookRan: 2}
-	want := "000165" + "00c8" + "01" + "00046c617465" + "0000000000000001" + "0000000000000002"
+	want := "000165" + "0000000000000001" + "0000000000000002" + "00c8" + "01" + "00046c617465"
 	got := AppendRestoreReply(nil, &reply)
 	if hex.EncodeToString(got) != want {
 		t.Fatalf("got %x, want %s", got, want)
@@ -133,7 +133,7 @@ func TestRestoreRequestsOutOfBoundsAreNotSent(t *testing.T) {
 	} {
 		request := goldenRequest
 		change(&request)
-		if _, err := AppendRestoreRequest(nil, &request); !errors.Is(err, ErrRestoreFrame) {
+		if _, err := AppendRestoreRequest(nil, &request); !errors.Is(err, ErrCompact) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -167,6 +167,22 @@ func FuzzParseRestoreReply(f *testing.F) {
 		r, err := ParseRestoreReply(b)
 		if err == nil && !bytes.Equal(AppendRestoreReply(nil, &r), b) {
 			t.Fatalf("%x was taken as %+v", b, r)
+		}
+	})
+}
+
+func FuzzParseHook(f *testing.F) {
+	seed, _ := AppendHookRequest(nil, &goldenRequest.Hook)
+	f.Add(seed)
+	f.Add(AppendHookReply(nil, &HookReply{Status: 200, Error: "e"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ParseHookRequest(b); err == nil {
+			if again, err := AppendHookRequest(nil, &r); err != nil || !bytes.Equal(again, b) {
+				t.Fatalf("request %x became %x, %v", b, again, err)
+			}
+		}
+		if r, err := ParseHookReply(b); err == nil && !bytes.Equal(AppendHookReply(nil, &r), b) {
+			t.Fatalf("%x was taken as reply %+v", b, r)
 		}
 	})
 }
