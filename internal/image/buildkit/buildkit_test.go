@@ -16,6 +16,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +26,15 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/image/ocitest"
 )
+
+// defaultRegistry is where names without a registry lead, as the reference library knows it.
+var defaultRegistry = func() string {
+	named, err := reference.ParseNormalizedNamed("debian")
+	if err != nil {
+		panic(err)
+	}
+	return reference.Domain(named)
+}()
 
 func TestTheBuiltInFrontendRunsUnlessAnotherIsWantedAndReachable(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -36,7 +46,7 @@ func TestTheBuiltInFrontendRunsUnlessAnotherIsWantedAndReachable(t *testing.T) {
 		"no syntax line":            {"FROM debian:12\n", true, true, ""},
 		"stock":                     {"# syntax=docker/dockerfile:1\nFROM debian:12\n", true, true, ""},
 		"stock, no tag":             {"# syntax=docker/dockerfile\nFROM x\n", true, true, ""},
-		"stock, full name":          {"# syntax = docker.io/docker/dockerfile:1.7\nFROM x\n", true, true, ""},
+		"stock, full name":          {"# syntax = " + defaultRegistry + "/docker/dockerfile:1.7\nFROM x\n", true, true, ""},
 		"labs, online":              {"# syntax=docker/dockerfile:1-labs\nFROM x\n", true, false, ""},
 		"labs, offline":             {"# syntax=docker/dockerfile:1-labs\nFROM x\n", false, true, "No registry is reachable"},
 		"another, online":           {"# syntax=example.org/front:2\nFROM x\n", true, false, ""},

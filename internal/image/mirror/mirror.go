@@ -38,7 +38,7 @@ type document struct {
 }
 
 // New reads the index of the layout at dir. Its images are called what their assets.RefName
-// annotation says ("debian:12" is docker.io's library/debian:12).
+// annotation says ("debian:12" is library/debian:12 of the default registry).
 func New(dir string, upstream *Upstream) (*Mirror, error) {
 	m := &Mirror{dir: dir, upstream: upstream, manifests: map[string]document{}, blobs: map[v1.Hash]bool{}}
 	index, err := layout.ImageIndexFromPath(dir)
