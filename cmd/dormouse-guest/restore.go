@@ -21,8 +21,13 @@ const (
 	rndReseedCRNG = 0x5207
 )
 
-// clockLimit is how long the host may take to tell the time.
-const clockLimit = 10 * time.Second
+const (
+	// clockLimit is how long the host may take to tell the time.
+	clockLimit = 10 * time.Second
+	// clockWay is about what passes between asking for the time and the host looking at its clock,
+	// measured under emulation. The rest of the wait makes the answer old.
+	clockWay = 2500 * time.Microsecond
+)
 
 // restoring is a restore under way: names and entropy, then the clock, then the hook, then the reply.
 type restoring struct {
@@ -35,7 +40,8 @@ type restoring struct {
 	asked   time.Time // for the time of the day
 }
 
-// startRestore takes over the host's connection; frame is valid during the call.
+// startRestore takes over the host's connection; frame is valid during the call. It asks for the time
+// first and does the rest while the answer is on its way.
 func startRestore(s *server, host int, frame []byte) {
 	r := &restoring{server: s, host: host, began: time.Now()}
 	var err error
@@ -44,36 +50,47 @@ func startRestore(s *server, host int, frame []byte) {
 		return
 	}
 	r.request.Hook.Body = bytes.Clone(r.request.Hook.Body)
+	r.asked = time.Now()
+	rawWrite(host, []byte{guest.ClockRequest})
 	r.failed = s.fixMachine(&r.request)
 	s.rotate(r.request.Secret)
+	if r.readClock() {
+		return
+	}
 	if s.loop.watch(host, r) != nil {
 		s.hangUp(host)
 		return
 	}
 	s.loop.expire(r, clockLimit)
-	r.asked = time.Now()
-	rawWrite(host, []byte{guest.ClockRequest})
 }
 
-// ready takes the time the host answers with. It is as old as half the time it took to come.
 func (r *restoring) ready() {
+	if r.readClock() {
+		r.server.loop.forget(r)
+	}
+}
+
+// readClock takes the time the host answers with, if it is there, and goes on.
+func (r *restoring) readClock() bool {
 	var answer [8]byte
 	n, errno := rawRead(r.host, answer[:])
 	if errno == unix.EAGAIN || errno == unix.EINTR {
-		return
+		return false
 	}
 	now := time.Now()
-	r.server.loop.forget(r)
 	r.server.loop.release(r.host)
 	if n != len(answer) { // eight bytes in one segment are never split
 		r.server.hangUp(r.host)
-		return
+		return true
 	}
 	if r.failed == nil {
-		r.failed = r.server.setClock(int64(binary.BigEndian.Uint64(answer[:])) + int64(now.Sub(r.asked)/2))
+		elapsed := now.Sub(r.asked)
+		unixNanos := int64(binary.BigEndian.Uint64(answer[:]))
+		r.failed = r.server.setClock(unixNanos + int64(elapsed-min(elapsed/2, clockWay)))
 	}
 	r.reply.Agent = now.Sub(r.began)
 	r.runHook(now)
+	return true
 }
 
 // expired gives up on a host that does not tell the time.

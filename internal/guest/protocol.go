@@ -44,8 +44,8 @@ const (
 	// OpRestore carries one RestoreRequest frame and one RestoreReply frame in a compact binary
 	// form: it runs first after every restore, when translating cold code costs most.
 	// Between the two the agent asks for the time with one ClockRequest byte, and the host answers with
-	// its wall clock (nanoseconds since 1970, 8 bytes, big endian). By then the code on that way is
-	// warm: a time sent with the request would be tens of milliseconds old when it is set.
+	// its wall clock (nanoseconds since 1970, 8 bytes, big endian). A time sent with the request would be
+	// tens of milliseconds old when it is set; of an answer the agent knows how old it is.
 	OpRestore Op = 3
 	// OpEvents streams Event frames (JSON) from the agent until the connection closes. What the
 	// app wrote since its start and still is in the agent's bounded buffer comes first.
