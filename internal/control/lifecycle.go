@@ -36,14 +36,17 @@ func (s *Service) move(ctx context.Context, id string, ask func(context.Context,
 	if err != nil {
 		return err
 	}
-	if settled, err := moved(vm, done); settled {
+	// Only the end is final: otherwise the row may be some milliseconds behind the manager, which
+	// lets requests through to a woken VM before it writes that it is RUNNING.
+	if vm.State == store.VMTerminated {
+		_, err := moved(vm, done)
 		return err
 	}
 	err = ask(ctx, id)
 	if !errors.Is(err, microvm.ErrConflict) && !errors.Is(err, microvm.ErrTerminated) && !errors.Is(err, microvm.ErrNotFound) {
 		return err
 	}
-	// It changed since it was read, or cannot do this now: look again to tell which.
+	// It has ended or cannot do this now: the row tells which.
 	vm, readErr := s.microVM(ctx, c, id)
 	if readErr != nil {
 		return readErr
