@@ -24,23 +24,42 @@ type operation struct {
 	detail string // of the event
 }
 
+// recordLimit is how long the daemon may take to record an operation: a VM serves its first
+// request while the record is still being written.
+const recordLimit = 5 * time.Second
+
 // lastOperation reads the newest event of that name that has phases.
 func (p *product) lastOperation(ctx context.Context, vm microVM, name string, total time.Duration) (operation, error) {
+	for deadline := time.Now().Add(recordLimit); ; time.Sleep(50 * time.Millisecond) {
+		event, err := p.lastEvent(ctx, vm, name)
+		if errors.Is(err, errNoEvent) && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil {
+			return operation{}, fmt.Errorf("read the events of %s: %w", vm.id, err)
+		}
+		phases, err := complete(event.Phases, total)
+		return operation{total: total, phases: phases, detail: event.Detail}, err
+	}
+}
+
+var errNoEvent = errors.New("no such event has phases")
+
+func (p *product) lastEvent(ctx context.Context, vm microVM, operation string) (store.Event, error) {
 	out, err := p.daemon.command(ctx, "events", vm.id)
 	if err != nil {
-		return operation{}, err
+		return store.Event{}, err
 	}
 	events := json.NewDecoder(bytes.NewReader(out))
 	for {
 		var event store.Event
 		if err := events.Decode(&event); errors.Is(err, io.EOF) {
-			return operation{}, fmt.Errorf("%s has no %s with phases among its events", vm.id, name)
+			return store.Event{}, fmt.Errorf("%s: %w", operation, errNoEvent)
 		} else if err != nil {
-			return operation{}, fmt.Errorf("read the events of %s: %w", vm.id, err)
+			return store.Event{}, err
 		}
-		if event.Operation == name && len(event.Phases) > 0 {
-			phases, err := complete(event.Phases, total)
-			return operation{total: total, phases: phases, detail: event.Detail}, err
+		if event.Operation == operation && len(event.Phases) > 0 {
+			return event, nil
 		}
 	}
 }
