@@ -106,7 +106,7 @@ func mountVolume(root *imageRoot, index int, path string) error {
 
 // run starts the container stage, feeds it and waits until it became the app.
 func (a *app) run(spec *containerSpec) error {
-	var pipes [4]pipe // spec, report, stdout, stderr
+	var pipes [4]struct{ r, w *os.File } // spec, report, stdout, stderr
 	for i := range pipes {
 		var err error
 		if pipes[i].r, pipes[i].w, err = os.Pipe(); err != nil {
@@ -146,8 +146,6 @@ func (a *app) run(spec *containerSpec) error {
 	}
 	return nil
 }
-
-type pipe struct{ r, w *os.File }
 
 // fork starts the stage in namespaces of its own; network and UTS stay the agent's.
 func (a *app) fork(files []uintptr) error {

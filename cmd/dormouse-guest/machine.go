@@ -34,6 +34,7 @@ func setUpMachine() error {
 		{"mount disks", mountDisks},
 		{"set up the network", setUpNetwork},
 		{"make the root read-only", sealRoot},
+		{"raise the limit of open files", raiseLimit},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -180,6 +181,12 @@ func diskBySerial(serial string) (string, error) {
 // sealRoot keeps the app from overwriting the agent through /proc/1/exe while it starts.
 func sealRoot() error {
 	return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+}
+
+// raiseLimit makes room for maxConnections relays of two sockets and two pipes each.
+func raiseLimit() error {
+	const files = 8 * maxConnections
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files})
 }
 
 func secretFromCommandLine() (secret [guest.SecretSize]byte, err error) {

@@ -8,12 +8,8 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
-const (
-	// connectLimit is how long an app may leave a connection in its full backlog.
-	connectLimit = 20 * time.Second
-	// turn bounds what one direction moves before others have their turn, in reads.
-	turn = 16
-)
+// connectLimit is how long an app may leave a connection in its full backlog.
+const connectLimit = 20 * time.Second
 
 // relay joins a connection of the host with one to the app.
 type relay struct {
@@ -98,81 +94,11 @@ func (r *relay) giveUp(errno unix.Errno) {
 
 func (r *relay) close() {
 	r.closed = true
+	r.up.close()
+	r.down.close()
 	r.server.loop.close(r.up.from)
 	r.server.loop.close(r.up.to)
 	r.server.connections.Add(-1)
-}
-
-// stream is one direction of a relay.
-type stream struct {
-	from, to int
-	pending  []byte // read and not written yet
-	eof      bool   // from is at its end
-	ended    bool   // and to was told so
-}
-
-// progress is where a stream stands after a turn.
-type progress int
-
-const (
-	idle   progress = iota // waits for an event
-	busy                   // there may be more at once
-	broken                 // one side failed
-)
-
-// pump moves what can be moved without waiting, at most one turn.
-func (s *stream) pump(buffer []byte) progress {
-	for range turn {
-		if state := s.flush(); state != busy || s.ended {
-			return state
-		}
-		n, errno := rawRead(s.from, buffer)
-		switch {
-		case errno == unix.EAGAIN:
-			return idle
-		case errno == unix.EINTR:
-		case errno != 0:
-			return broken
-		case n == 0:
-			s.eof = true
-		default:
-			s.pending = buffer[:n]
-			if state := s.flush(); state != busy {
-				s.keep()
-				return state
-			}
-		}
-	}
-	return busy
-}
-
-// keep makes what is pending the stream's own: the buffer is everybody's.
-func (s *stream) keep() {
-	if len(s.pending) > 0 {
-		s.pending = append([]byte(nil), s.pending...)
-	}
-}
-
-// flush writes what is pending and passes the end on. It returns busy when nothing is left to write.
-func (s *stream) flush() progress {
-	for len(s.pending) > 0 {
-		n, errno := rawWrite(s.to, s.pending)
-		switch {
-		case errno == unix.EAGAIN:
-			return idle
-		case errno == unix.EINTR:
-			continue
-		case errno != 0:
-			return broken
-		}
-		s.pending = s.pending[n:]
-	}
-	s.pending = nil
-	if s.eof && !s.ended {
-		s.ended = true
-		rawShutdown(s.to)
-	}
-	return busy
 }
 
 // dialLoopback connects to the app: on IPv4, and on IPv6 if nothing listens there. EALREADY comes with a
