@@ -100,6 +100,33 @@ func TestNothingIsLostWhenTheDaemonEndsAtABadMoment(t *testing.T) {
 		})
 	}
 
+	t.Run("kill -9 during a terminate", func(t *testing.T) {
+		v := h.runUntilRunning(t, image, nil)
+		v.call("TerminateMicrovm")
+		h.crash(t)
+		require.Equal(t, "Success.", v.await("TERMINATED").StateReason)
+		require.Zero(t, v.vmm())
+		require.NoDirExists(t, filepath.Join(h.Dir, "microvms", v.id))
+	})
+
+	t.Run("SIGTERM during a launch and a build", func(t *testing.T) {
+		arn := h.create(t, h.upload(t, zipFolder(t, counterFolder)), object{"hooks": allHooks})
+		v := h.run(t, image, object{"idlePolicy": wakesOnTraffic})
+		require.NoError(t, h.Stop())
+		require.NoError(t, h.Start())
+		h.requireNoOrphans(t)
+		h.requireBuildFailure(t, arn, "INTERNAL_PLATFORM_ERROR: ", "==> The build failed")
+		switch now := v.get(); now.State {
+		case "TERMINATED":
+			require.NotEmpty(t, now.StateReason)
+		default:
+			require.Equal(t, "SUSPENDED", now.State)
+			require.Equal(t, 1, v.count().Counter)
+		}
+		h.api.Call(t, "DeleteMicrovmImage", object{"imageIdentifier": arn}, nil)
+		h.awaitDeleted(t, arn)
+	})
+
 	for _, moment := range []string{"Running the Dockerfile", "Booting the image", "Taking the snapshot"} {
 		t.Run("kill -9 during a build: "+moment, func(t *testing.T) {
 			arn := h.create(t, h.upload(t, zipFolder(t, counterFolder)), object{"hooks": allHooks})
@@ -118,6 +145,14 @@ func TestNothingIsLostWhenTheDaemonEndsAtABadMoment(t *testing.T) {
 
 	t.Run("a full disk keeps a microVM from being suspended, not from running", func(t *testing.T) {
 		requireFullDiskIsSurvived(t, h, image)
+	})
+
+	t.Run("kill -9 during the deletion of an image", func(t *testing.T) {
+		h.api.Call(t, "DeleteMicrovmImage", object{"imageIdentifier": image}, nil)
+		h.crash(t)
+		h.awaitDeleted(t, image)
+		require.Empty(t, files(t, h.Dir, "images"))
+		require.Empty(t, files(t, h.Dir, "run"))
 	})
 }
 

@@ -27,7 +27,7 @@ func TestAWakeIsNotAReboot(t *testing.T) {
 	time.Sleep(asleep)
 
 	after := v.count() // this request wakes it
-	require.Equal(t, "RUNNING", v.get().State)
+	v.await("RUNNING")
 	var clock struct{ Time float64 }
 	v.read("/time", &clock)
 	require.InDelta(t, float64(time.Now().UnixMilli())/1000, clock.Time, 2, "wall clock after a wake, seconds")
@@ -57,6 +57,7 @@ func TestARequestDuringASuspendWakesTheMicroVMAgain(t *testing.T) {
 		got := v.count()
 		require.Equal(t, nonce, got.Nonce)
 		require.Equal(t, round, got.Counter)
+		v.await("RUNNING") // also in the records
 	}
 	v.requireEvents("resume", rounds)
 }
