@@ -239,10 +239,8 @@ func TestRestoreSetsTheClockRotatesTheSecretAndCallsTheHook(t *testing.T) {
 	if reply.Hook.Status != 200 || reply.HookRan <= 0 {
 		t.Errorf("reply %+v", reply)
 	}
-	// The agent adds part of the round trip, so it may be ahead by as much.
-	took := time.Now().UnixNano() - before
-	if clock := <-clocks; clock < before || clock > before+2*took {
-		t.Errorf("the clock was set %d ns after the request, of %d ns in all", clock-before, took)
+	if clock := <-clocks; clock < before || clock > time.Now().UnixNano() {
+		t.Errorf("the clock was set to %d, not between %d and now", clock, before)
 	}
 	if fixed := <-fixes; fixed.Hostname != "vm" || fixed.MachineID != request.MachineID {
 		t.Errorf("fixed up with %+v", fixed)

@@ -78,6 +78,8 @@ func (s *server) listen(ip [4]byte, port int) error {
 		{unix.SOL_TCP, unix.TCP_NODELAY, 1},
 		// The first bytes come right behind the connection: wake up once, for both.
 		{unix.SOL_TCP, unix.TCP_DEFER_ACCEPT, 10},
+		// A restore has to know how old the time is that the host tells it.
+		{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1},
 		// Connections whose host side is gone end after two minutes: a daemon that was killed, or
 		// one from before a snapshot.
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},

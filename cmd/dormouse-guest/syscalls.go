@@ -17,6 +17,23 @@ func rawRead(fd int, p []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
+// rawReadStamped reads from a socket with SO_TIMESTAMPNS and tells when the last bytes came, by the wall
+// clock of this machine in nanoseconds; 0 if the kernel does not say.
+func rawReadStamped(fd int, p []byte) (n int, came int64, errno unix.Errno) {
+	var control struct {
+		header unix.Cmsghdr
+		stamp  unix.Timespec
+		room   [32]byte
+	}
+	vector := unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
+	message := unix.Msghdr{Iov: &vector, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&control)), Controllen: uint64(unsafe.Sizeof(control))}
+	size, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), 0)
+	if control.header.Level == unix.SOL_SOCKET && control.header.Type == unix.SCM_TIMESTAMPNS {
+		came = control.stamp.Nano()
+	}
+	return int(size), came, errno
+}
+
 // rawWrite writes to fd.
 func rawWrite(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
