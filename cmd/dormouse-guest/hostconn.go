@@ -122,14 +122,15 @@ func (s *server) serveHook(host int, frame []byte) {
 		return
 	}
 	callHook(s.loop, &request, func(reply *guest.HookReply) {
-		s.answer(host, guest.AppendHookReply(s.loop.buffer[:lengthSize], reply))
+		message := append(s.loop.buffer[:0], 0, 0, 0, 0)
+		s.answer(host, guest.AppendHookReply(message, reply), 0)
 	})
 }
 
-// answer sends a last message, for whose length there is room at its front, and hangs up. It is far smaller
-// than an empty socket buffer: a host that cannot take it is gone.
-func (s *server) answer(host int, message []byte) {
-	binary.BigEndian.PutUint32(message, uint32(len(message)-lengthSize))
+// answer sends a last message, which ends with a frame that begins at frameAt and whose length is filled in
+// here, and hangs up. It is far smaller than an empty socket buffer: a host that cannot take it is gone.
+func (s *server) answer(host int, message []byte, frameAt int) {
+	binary.BigEndian.PutUint32(message[frameAt:], uint32(len(message)-frameAt-lengthSize))
 	rawWrite(host, message)
 	s.hangUp(host)
 }

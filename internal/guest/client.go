@@ -134,20 +134,29 @@ func (c *Client) restore(ctx context.Context, r RestoreRequest) (reply RestoreRe
 	return ParseRestoreReply(frame)
 }
 
-// tellTime answers the agent's ClockRequest.
+// tellTime answers every ClockRequest of the agent.
 func (c *Client) tellTime(conn net.Conn, unixNanos int64) error {
-	var request [1]byte
-	if _, err := io.ReadFull(conn, request[:]); err != nil {
-		return err
+	for range MaxClockRequests + 1 {
+		var request [1]byte
+		if _, err := io.ReadFull(conn, request[:]); err != nil {
+			return err
+		}
+		switch request[0] {
+		case ClockDone:
+			return nil
+		case ClockRequest:
+		default:
+			return ErrCompact
+		}
+		now := unixNanos
+		if now == 0 {
+			now = c.now().UnixNano()
+		}
+		if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, uint64(now))); err != nil {
+			return err
+		}
 	}
-	if request[0] != ClockRequest {
-		return ErrCompact
-	}
-	if unixNanos == 0 {
-		unixNanos = c.now().UnixNano()
-	}
-	_, err := conn.Write(binary.BigEndian.AppendUint64(nil, uint64(unixNanos)))
-	return err
+	return ErrCompact
 }
 
 // call does one OpCall exchange on a connection of its own.

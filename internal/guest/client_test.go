@@ -126,14 +126,17 @@ func TestAGuestThatNeverAnswersEndsWithTheContext(t *testing.T) {
 }
 
 func TestRestoreTellsTheTimeOfTheMomentItIsAsked(t *testing.T) {
-	told := make(chan uint64, 1)
+	told := make(chan uint64, 2)
 	c := New(dialTo(func(conn net.Conn) {
 		readPreamble(conn)
 		ReadFrame(conn)
-		conn.Write([]byte{ClockRequest})
-		var now [8]byte
-		io.ReadFull(conn, now[:])
-		told <- binary.BigEndian.Uint64(now[:])
+		for range 2 {
+			conn.Write([]byte{ClockRequest})
+			var now [8]byte
+			io.ReadFull(conn, now[:])
+			told <- binary.BigEndian.Uint64(now[:])
+		}
+		conn.Write([]byte{ClockDone})
 		WriteFrame(conn, AppendRestoreReply(nil, &RestoreReply{Hook: HookReply{Status: 200}}))
 	}), [SecretSize]byte{})
 	c.now = func() time.Time { return time.Unix(0, 12345) }
@@ -141,11 +144,27 @@ func TestRestoreTellsTheTimeOfTheMomentItIsAsked(t *testing.T) {
 	if err != nil || reply.Hook.Status != 200 {
 		t.Fatalf("%+v, %v", reply, err)
 	}
-	if got := <-told; got != 12345 {
-		t.Errorf("told %d", got)
+	for range 2 {
+		if got := <-told; got != 12345 {
+			t.Errorf("told %d", got)
+		}
 	}
 	if c.secret != [SecretSize]byte{5} {
 		t.Error("the secret was not replaced")
+	}
+}
+
+func TestAGuestThatAsksForTheTimeForEverIsLeft(t *testing.T) {
+	c := New(dialTo(func(conn net.Conn) {
+		go io.Copy(io.Discard, conn)
+		for {
+			if _, err := conn.Write([]byte{ClockRequest}); err != nil {
+				return
+			}
+		}
+	}), [SecretSize]byte{})
+	if _, err := c.Restore(testContext(t), RestoreRequest{}); !errors.Is(err, ErrCompact) {
+		t.Errorf("restore: %v", err)
 	}
 }
 
@@ -223,7 +242,7 @@ func TestEventsEndWithTheReason(t *testing.T) {
 func FuzzClient(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02{}"))
 	f.Add(AppendFrame(nil, AppendHookReply(nil, &HookReply{Status: 200})))
-	f.Add(append([]byte{ClockRequest}, AppendFrame(nil, AppendRestoreReply(nil, &RestoreReply{}))...))
+	f.Add(append([]byte{ClockRequest, ClockDone}, AppendFrame(nil, AppendRestoreReply(nil, &RestoreReply{}))...))
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		c := New(dialTo(func(conn net.Conn) {
 			go io.Copy(io.Discard, conn)

@@ -45,7 +45,8 @@ const (
 	// form: it runs first after every restore, when translating cold code costs most.
 	// Between the two the agent asks for the time with one ClockRequest byte, and the host answers with
 	// its wall clock (nanoseconds since 1970, 8 bytes, big endian). A time sent with the request would be
-	// tens of milliseconds old when it is set; of an answer the agent knows how old it is.
+	// tens of milliseconds old when it is set; of an answer the agent knows how old it is. It asks again,
+	// at most MaxClockRequests times in all, when an answer took long, and sends ClockDone before the reply.
 	OpRestore Op = 3
 	// OpEvents streams Event frames (JSON) from the agent until the connection closes. What the
 	// app wrote since its start and still is in the agent's bounded buffer comes first.
@@ -58,8 +59,13 @@ const (
 // MaxFrame bounds every frame in both directions, in bytes.
 const MaxFrame = 1 << 20
 
-// ClockRequest is the byte with which the agent asks for the time during OpRestore.
-const ClockRequest byte = 'T'
+// What the agent says during OpRestore before its reply.
+const (
+	ClockRequest byte = 'T'
+	ClockDone    byte = 'D'
+
+	MaxClockRequests = 4
+)
 
 // ForwardStatus is the agent's one-byte answer to OpForward.
 type ForwardStatus byte
