@@ -36,7 +36,6 @@ func goals(r result, b *bench) (list []goal) {
 		atMost("wake → first 200, p50", r.Wake.Ratio, launchGoal)
 		if r.Suspend.Dirty <= suspendMost {
 			atMost("suspend → SUSPENDED, p50", r.Suspend.Ratio, suspendGoal)
-			atMost("suspend without the app's hook, p50", r.Suspend.WithoutHookRatio, suspendGoal)
 		}
 	}
 	if r.Burst != nil {

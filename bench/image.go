@@ -27,14 +27,12 @@ const (
 	hookTime      = 30               // seconds
 )
 
-// build makes the image of the app in a folder, with all hooks on, and returns its snapshot.
-func (p *product) build(ctx context.Context, app string) (floor.Snapshot, error) {
-	if err := p.upload(ctx, app, "bench", "app.zip"); err != nil {
-		return floor.Snapshot{}, fmt.Errorf("upload the app: %w", err)
-	}
+// build makes an image of the uploaded app and returns its ARN. Its hooks at build time are on;
+// those that are called at each launch, suspend and wake are the app's own code, and a choice.
+func (p *product) build(ctx context.Context, name string, runtimeHooks awsapi.HookState) (string, error) {
 	on := awsapi.HookStateEnabled
 	out, err := p.api.CreateMicrovmImage(ctx, &awsapi.CreateMicrovmImageInput{
-		Name:         "bench",
+		Name:         name,
 		BaseImageArn: "arn:aws:lambda:" + p.env["AWS_REGION"] + ":aws:microvm-image:al2023-1",
 		BuildRoleArn: "arn:aws:iam::000000000000:role/bench",
 		CodeArtifact: awsapi.CodeArtifact{Uri: aws.String("s3://bench/app.zip")},
@@ -46,19 +44,20 @@ func (p *product) build(ctx context.Context, app string) (floor.Snapshot, error)
 				Validate: &on, ValidateTimeoutInSeconds: aws.Int32(buildHookTime),
 			},
 			MicrovmHooks: &awsapi.MicrovmHooks{
-				Run: &on, RunTimeoutInSeconds: aws.Int32(hookTime), Resume: &on, ResumeTimeoutInSeconds: aws.Int32(hookTime),
-				Suspend: &on, SuspendTimeoutInSeconds: aws.Int32(hookTime), Terminate: &on, TerminateTimeoutInSeconds: aws.Int32(hookTime),
+				Run: &runtimeHooks, RunTimeoutInSeconds: aws.Int32(hookTime),
+				Resume: &runtimeHooks, ResumeTimeoutInSeconds: aws.Int32(hookTime),
+				Suspend: &runtimeHooks, SuspendTimeoutInSeconds: aws.Int32(hookTime),
+				Terminate: &runtimeHooks, TerminateTimeoutInSeconds: aws.Int32(hookTime),
 			},
 		},
 	})
 	if err != nil {
-		return floor.Snapshot{}, fmt.Errorf("create the image: %w", err)
+		return "", fmt.Errorf("create the image: %w", err)
 	}
-	p.imageARN = out.ImageArn
-	if err := p.awaitBuild(ctx, out.ImageVersion); err != nil {
-		return floor.Snapshot{}, fmt.Errorf("build the image: %w", err)
+	if err := p.awaitBuild(ctx, out.ImageArn, out.ImageVersion); err != nil {
+		return "", fmt.Errorf("build the image: %w", err)
 	}
-	return findSnapshot(p.daemon.dataDir)
+	return out.ImageArn, nil
 }
 
 // upload puts a zip of a folder's files into a new bucket.
@@ -82,11 +81,11 @@ func (p *product) upload(ctx context.Context, dir, bucket, key string) error {
 	return err
 }
 
-func (p *product) awaitBuild(ctx context.Context, version string) error {
+func (p *product) awaitBuild(ctx context.Context, arn, version string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
 	for {
-		out, err := p.api.GetMicrovmImageVersion(ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: p.imageARN, ImageVersion: version})
+		out, err := p.api.GetMicrovmImageVersion(ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: arn, ImageVersion: version})
 		if err != nil {
 			return err
 		}

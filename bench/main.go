@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/dormouse-dev/dormouse/bench/floor"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
 // options are the flags.
@@ -52,13 +53,15 @@ type bench struct {
 	options  options
 	scratch  string // folder of everything this run makes
 	daemon   *daemon
-	product  *product
+	product  *product // on the image whose hooks at run time are off: the floor calls none
+	hooked   *product // on the same app with all hooks on
 	snapshot floor.Snapshot
 
 	startRSS    int64 // bytes
 	imageBefore imageMemory
 	imageAfter  imageMemory
 	ours        []round
+	oursHooked  []round
 	bare        []floor.Sample
 	alone       guests // one VM runs
 	together    guests // all of the burst run
@@ -92,7 +95,7 @@ func run(ctx context.Context, o options) (err error) {
 	} else {
 		defer func() { err = errors.Join(err, os.RemoveAll(b.scratch)) }()
 	}
-	fmt.Println("start the daemon, build the image")
+	fmt.Println("start the daemon, build the images")
 	if b.daemon, err = startDaemon(ctx, o.binary, filepath.Join(b.scratch, "data")); err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func run(ctx context.Context, o options) (err error) {
 	if b.startRSS, err = residentBytes(b.daemon.pid()); err != nil {
 		return err
 	}
-	if b.snapshot, err = b.product.build(ctx, o.app); err != nil {
+	if err := b.buildImages(ctx); err != nil {
 		return err
 	}
 	machine, err := b.describeMachine()
@@ -120,6 +123,23 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	r.print()
 	return errors.Join(r.write(o.out), replaceFile(o.report, tables))
+}
+
+// buildImages makes two images of the app, without and with its hooks at run time.
+func (b *bench) buildImages(ctx context.Context) (err error) {
+	if err := b.product.upload(ctx, b.options.app, "bench", "app.zip"); err != nil {
+		return fmt.Errorf("upload the app: %w", err)
+	}
+	if b.product.imageARN, err = b.product.build(ctx, "bench", awsapi.HookStateDisabled); err != nil {
+		return err
+	}
+	if b.snapshot, err = findSnapshot(b.daemon.dataDir); err != nil {
+		return err
+	}
+	hooked := *b.product
+	b.hooked = &hooked
+	b.hooked.imageARN, err = b.product.build(ctx, "bench-hooks", awsapi.HookStateEnabled)
+	return err
 }
 
 // measure does all measurements, each alone.

@@ -16,6 +16,7 @@ type result struct {
 	Launch  *timing        `json:"launch,omitempty"`
 	Wake    *timing        `json:"wake,omitempty"`
 	Suspend *suspendTiming `json:"suspend,omitempty"`
+	Hooked  *hookedTiming  `json:"with_hooks,omitempty"`
 	Burst   *burstTiming   `json:"burst20,omitempty"`
 	Memory  memoryUse      `json:"memory"`
 	Daemon  daemonUse      `json:"daemon"`
@@ -40,9 +41,14 @@ type suspendTiming struct {
 	timing
 	Dirty      int64 `json:"dirty_bytes_p50"`
 	FloorDirty int64 `json:"floor_dirty_bytes_p50"`
-	// The app's /suspend hook is not in the floor: how fast it is, is up to the app.
-	WithoutHook      ms       `json:"without_hook_p50_ms"`
-	WithoutHookRatio *float64 `json:"without_hook_ratio,omitempty"`
+}
+
+// hookedTiming is the same with the app's run, resume and suspend hooks called. How fast they are is
+// up to the app, and the floor calls none, so no goal is set for it.
+type hookedTiming struct {
+	Launch  *timing `json:"launch"`
+	Wake    *timing `json:"wake"`
+	Suspend *timing `json:"suspend"`
 }
 
 type burstTiming struct {
@@ -77,12 +83,9 @@ type daemonUse struct {
 func (b *bench) summarize(machine machine) result {
 	r := result{Machine: machine, Daemon: daemonUse{StartRSS: mib(b.startRSS)}}
 	if len(b.ours) > 0 {
-		r.Launch = compare(ourOperations(b.ours, func(o round) operation { return o.launch }), floors(b.bare, func(s floor.Sample) time.Duration { return s.Launch }))
-		r.Wake = compare(ourOperations(b.ours, func(o round) operation { return o.wake }), floors(b.bare, func(s floor.Sample) time.Duration { return s.Wake }))
-		suspends := compare(ourOperations(b.ours, func(o round) operation { return o.suspend }), floors(b.bare, func(s floor.Sample) time.Duration { return s.Suspend }))
-		r.Suspend = &suspendTiming{timing: *suspends, Dirty: medianDirty(b.ours), FloorDirty: medianFloorDirty(b.bare)}
-		r.Suspend.WithoutHook = ms(percentile(withoutHook(b.ours), 50))
-		r.Suspend.WithoutHookRatio = ratio(r.Suspend.WithoutHook.float(), r.Suspend.FloorP50.float())
+		plain, hooked := compareRounds(b.ours, b.bare), compareRounds(b.oursHooked, b.bare)
+		r.Launch, r.Wake, r.Hooked = plain.Launch, plain.Wake, &hooked
+		r.Suspend = &suspendTiming{timing: *plain.Suspend, Dirty: medianDirty(b.ours), FloorDirty: medianFloorDirty(b.bare)}
 		r.Launch.StartedFloor = medianOf(floors(b.bare, func(s floor.Sample) time.Duration { return s.Launch - s.LaunchStart }))
 		r.Wake.StartedFloor = medianOf(floors(b.bare, func(s floor.Sample) time.Duration { return s.Wake - s.WakeStart }))
 	}
@@ -121,6 +124,14 @@ func (b *bench) memoryUse() memoryUse {
 	return m
 }
 
+func compareRounds(ours []round, bare []floor.Sample) hookedTiming {
+	return hookedTiming{
+		Launch:  compare(ourOperations(ours, func(o round) operation { return o.launch }), floors(bare, func(s floor.Sample) time.Duration { return s.Launch })),
+		Wake:    compare(ourOperations(ours, func(o round) operation { return o.wake }), floors(bare, func(s floor.Sample) time.Duration { return s.Wake })),
+		Suspend: compare(ourOperations(ours, func(o round) operation { return o.suspend }), floors(bare, func(s floor.Sample) time.Duration { return s.Suspend })),
+	}
+}
+
 func compare(ours []operation, bare []time.Duration) *timing {
 	totals := make([]time.Duration, len(ours))
 	for i, o := range ours {
@@ -141,20 +152,6 @@ func ourOperations(rounds []round, of func(round) operation) []operation {
 		list[i] = of(r)
 	}
 	return list
-}
-
-// withoutHook is what suspends take but for the app's hook.
-func withoutHook(rounds []round) []time.Duration {
-	times := make([]time.Duration, len(rounds))
-	for i, r := range rounds {
-		times[i] = r.suspend.total
-		for _, phase := range r.suspend.phases {
-			if phase.Name == "hook" {
-				times[i] -= phase.Duration
-			}
-		}
-	}
-	return times
 }
 
 func floors(samples []floor.Sample, of func(floor.Sample) time.Duration) []time.Duration {

@@ -24,7 +24,7 @@ func (b *bench) rounds(ctx context.Context) error {
 		if err := b.settle(ctx); err != nil {
 			return err
 		}
-		ours, err := b.productRound(ctx)
+		ours, err := b.productRound(ctx, b.product)
 		if err != nil {
 			return fmt.Errorf("round %d: %w", n+1, err)
 		}
@@ -35,15 +35,21 @@ func (b *bench) rounds(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("round %d: floor: %w", n+1, err)
 		}
-		b.ours, b.bare = append(b.ours, ours), append(b.bare, bare)
+		if err := b.settle(ctx); err != nil {
+			return err
+		}
+		hooked, err := b.productRound(ctx, b.hooked)
+		if err != nil {
+			return fmt.Errorf("round %d: with hooks: %w", n+1, err)
+		}
+		b.ours, b.bare, b.oursHooked = append(b.ours, ours), append(b.bare, bare), append(b.oursHooked, hooked)
 		fmt.Printf("round %2d: launch %v (floor %v), suspend %v (floor %v), wake %v (floor %v)\n", n+1,
 			ms(ours.launch.total), ms(bare.Launch), ms(ours.suspend.total), ms(bare.Suspend), ms(ours.wake.total), ms(bare.Wake))
 	}
 	return nil
 }
 
-func (b *bench) productRound(ctx context.Context) (r round, err error) {
-	p := b.product
+func (b *bench) productRound(ctx context.Context, p *product) (r round, err error) {
 	vm, took, err := p.launch(ctx)
 	if err != nil {
 		return r, fmt.Errorf("launch: %w", err)
