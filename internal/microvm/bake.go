@@ -40,6 +40,9 @@ const (
 	// snapshot is taken anyway.
 	settleTime = 10 * time.Second
 	settlePort = 8080
+	// calmDown is how long a guest gets to finish what quiescing it began (delayed work, closing
+	// connections): every VM of the image would do it again, first thing after its launch.
+	calmDown = 300 * time.Millisecond
 )
 
 // Bake boots an image's root file system, starts its app, waits until that is ready, and takes
@@ -91,6 +94,11 @@ func (m *Manager) snapshotReady(ctx context.Context, s *session, spec BakeSpec) 
 func (m *Manager) take(ctx context.Context, s *session, dir string, size Size) (*snapshot.Image, error) {
 	if err := s.client.Quiesce(ctx); err != nil {
 		return nil, err
+	}
+	select {
+	case <-m.clock.After(calmDown):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	if err := s.machine.Pause(ctx); err != nil {
 		return nil, err
