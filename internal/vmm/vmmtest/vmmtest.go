@@ -18,6 +18,8 @@ import (
 type Driver struct {
 	// PrepareError, if set, is asked before every Prepare.
 	PrepareError func() error
+	// Spoil, if set, is called with every machine that is made.
+	Spoil func(*Machine)
 
 	mu       sync.Mutex
 	machines []*Machine
@@ -70,6 +72,9 @@ func (d *Driver) Leave(dir string, m *Machine) *Machine {
 }
 
 func (d *Driver) add(m *Machine) *Machine {
+	if d.Spoil != nil {
+		d.Spoil(m)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.machines = append(d.machines, m)
