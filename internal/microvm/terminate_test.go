@@ -101,7 +101,9 @@ func TestATerminateEndsAMicroVMInWhateverStateItIs(t *testing.T) {
 func TestALaunchThatWaitsForASlotCanBeTerminated(t *testing.T) {
 	inWorldWith(t, func(c *Config) { c.Launching = 1 }, func(t *testing.T, w *world) {
 		w.guests.spoil(func(g *guests) { g.loadHold = time.Second })
-		first, second := w.launch(nil), w.launch(nil)
+		first := w.launch(nil)
+		w.settles() // it has the slot
+		second := w.launch(nil)
 		w.settles()
 		require.NoError(t, w.Terminate(t.Context(), second))
 		require.Equal(t, reasonSuccess, w.becomes(second, store.VMTerminated).StateReason)
