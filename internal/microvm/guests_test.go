@@ -229,7 +229,6 @@ func (s *fakeGuest) hook(ctx context.Context, request guest.HookRequest) (reply 
 func (s *fakeGuest) alive(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() {})()
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {

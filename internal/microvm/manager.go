@@ -79,7 +79,7 @@ type Manager struct {
 	running context.Context         // until stop
 	closing chan struct{}           // closed when Shutdown begins: nothing new starts
 	actors  sync.WaitGroup
-	endings sync.WaitGroup // sessions of SUSPENDED microVMs that are being ended
+	loose   sync.WaitGroup // what nothing but Shutdown waits for
 
 	mu         sync.RWMutex // guards all below
 	shut       bool         // closing is closed
@@ -313,7 +313,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.mu.Unlock()
 
-	m.endings.Go(m.pool.close) // first: what is suspended now needs no warm processes
+	m.loose.Go(m.pool.close) // first: what is suspended now needs no warm processes
 	results := make(chan error, len(vms))
 	for _, v := range vms {
 		go func() { results <- v.retire(ctx) }()
@@ -324,7 +324,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.stop(errClosing)
 	m.actors.Wait()
-	m.endings.Wait()
+	m.loose.Wait()
 	return errors.Join(failed...)
 }
 

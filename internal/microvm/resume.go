@@ -61,6 +61,7 @@ func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.Restor
 			return err
 		}
 		*ran = true
+		v.m.loose.Go(v.syncFiles)
 		return nil
 	}
 	if hook := v.version.Config.Hooks.Resume; hook.Enabled {

@@ -71,7 +71,9 @@ func TestTrafficDuringAShutdownWakesNobody(t *testing.T) {
 func TestShutdownFinishesALaunchThatHasBegunAndGivesUpThoseThatWait(t *testing.T) {
 	inWorldWith(t, func(c *Config) { c.Launching = 1 }, func(t *testing.T, w *world) {
 		w.guests.spoil(func(g *guests) { g.loadHold = time.Second })
-		begun, waiting := w.launch(nil), w.launch(nil)
+		begun := w.launch(nil)
+		w.settles() // it has the slot
+		waiting := w.launch(nil)
 		w.settles()
 		require.NoError(t, w.Shutdown(t.Context()))
 		require.Equal(t, store.VMSuspended, w.row(begun).State)

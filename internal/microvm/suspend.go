@@ -43,8 +43,7 @@ func (v *vm) suspend(c command) {
 		v.notSuspended(c, s, err)
 		return
 	}
-	// Nothing waits for this but Shutdown: the state is safe and recorded.
-	v.m.endings.Go(s.end)
+	v.m.loose.Go(s.end) // the state is safe and recorded
 	v.m.pool.use(v.image)
 }
 
@@ -155,6 +154,7 @@ func (v *vm) runOn(s running) error {
 	if err := os.Remove(v.checkpoint()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the checkpoint: %w", err)
 	}
+	v.m.loose.Go(v.syncFiles)
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	return s.goOn(ctx)

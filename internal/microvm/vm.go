@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
@@ -40,8 +41,8 @@ type vm struct {
 	unrecorded *store.Event // of a state that is shown and could not be recorded
 }
 
-// view is what others see of a microVM. It never changes: a change makes a new one and closes
-// changed of the old one.
+// view is what others see of a microVM. It never changes, but for waiting: a change makes a new one
+// and closes changed of the old one.
 type view struct {
 	rec        store.MicroVM
 	session    running // nil unless it serves
@@ -90,6 +91,14 @@ func (v *vm) checkpoint() string { return filepath.Join(v.dir, "checkpoint") }
 // resuming is the name of a checkpoint whose guest is about to run again: it must not be gone
 // back to, because the disk has moved on.
 func (v *vm) resuming() string { return v.checkpoint() + ".resuming" }
+
+// syncFiles makes durable that a checkpoint is not there (under its name) any more. It runs beside
+// the guest: what that writes from now on reaches the host's disk much later.
+func (v *vm) syncFiles() {
+	if err := snapshot.SyncDir(v.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.m.log.Error("the folder of a microVM cannot be synced", "microvm", v.id, "err", err)
+	}
+}
 
 func (v *vm) state() string { return v.view.Load().rec.State }
 

@@ -110,14 +110,6 @@ func (w *world) close() {
 	}
 }
 
-// crash ends the daemon as SIGKILL does: nothing of it does anything any more, and nothing it
-// holds is given back. What its guests do then does not concern the next daemon.
-func (w *world) crash() {
-	w.stop(errors.New("killed"))
-	w.actors.Wait()
-	w.endings.Wait()
-}
-
 // hooks enables hooks with timeouts of ten seconds.
 func (w *world) hooks(names ...string) {
 	for _, name := range names {
