@@ -214,7 +214,7 @@ func (b *Builders) warmUp(ctx context.Context, s *session) error {
 	dial := func(ctx context.Context) (net.Conn, error) { return s.client.Forward(ctx, buildkitPort) }
 	if err := b.cfg.WarmUp(ctx, dial); err != nil {
 		// Not wrapped: whatever is wrong with it is no fault of the build that waits for the builder.
-		return fmt.Errorf("warm up: %v", err)
+		return errors.New("warm up: " + err.Error())
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func TestASuspendedVMEndsWhenItHasBeenSuspendedForTooLong(t *testing.T) {
 		w.hooks("terminate")
 		id := w.asleep(idle(hour, time.Minute, true))
 		suspended := w.row(id).SuspendedAt
-		w.passes(suspended.Add(time.Minute).Sub(time.Now()) - time.Millisecond)
+		w.passes(time.Until(suspended.Add(time.Minute)) - time.Millisecond)
 		require.Equal(t, store.VMSuspended, w.row(id).State)
 		w.passes(time.Millisecond)
 		rec := w.row(id)

@@ -37,8 +37,8 @@ func newBench(t *testing.T) *bench {
 	require.NoError(t, os.WriteFile(memory, bytes.Repeat([]byte{7}, 4<<20), 0o600))
 	b.another(t, memory)
 	b.machine.State = bytes.Repeat([]byte("device"), 30_000)
-	for i := range b.session.secret {
-		b.session.secret[i] = byte(i)
+	for i := range b.secret {
+		b.secret[i] = byte(i)
 	}
 	return b
 }
