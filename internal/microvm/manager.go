@@ -185,7 +185,10 @@ func (m *Manager) enter(v *vm) error {
 // add makes a microVM findable. The caller holds mu.
 func (m *Manager) add(v *vm, addr netip.Addr) {
 	rec := v.view.Load().rec
-	m.vms[rec.ID], m.byEndpoint[rec.EndpointID], m.byAddr[addr] = v, v, v
+	m.vms[rec.ID], m.byEndpoint[rec.EndpointID] = v, v
+	if addr.IsValid() {
+		m.byAddr[addr] = v
+	}
 	m.actors.Add(1)
 }
 

@@ -16,7 +16,8 @@ import (
 // Start opens the endpoints of the microVMs there are, at door, and brings rows, processes and
 // files together after a restart: VMMs that run are adopted, half-done suspends finished or rolled
 // back, half-done launches ended, and everything that belongs to nobody is removed. What is wrong
-// with one microVM is logged and ends that one at most. Guests are talked to after Start has returned.
+// with one microVM is logged and ends that one at most. Guests are talked to after Start has
+// returned. When it fails or is cut short, what it has not come to is as it was.
 func (m *Manager) Start(ctx context.Context, door Door) error {
 	m.door = door
 	records, err := m.cfg.Records.LiveMicroVMs(ctx)
@@ -29,7 +30,9 @@ func (m *Manager) Start(ctx context.Context, door Door) error {
 	}
 	m.removeStrays(records)
 	for _, rec := range records {
-		m.recover(ctx, rec, found[rec.ID])
+		if err := m.recover(ctx, rec, found[rec.ID]); err != nil {
+			return fmt.Errorf("reconcile microVM %s: %w", rec.ID, err)
+		}
 		delete(found, rec.ID)
 	}
 	for _, orphan := range found {
@@ -90,9 +93,13 @@ func fateOf(l left) (fate, string) {
 	return ends, reasonLost
 }
 
-// recover puts one microVM into a state that is true.
-func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) {
+// recover puts one microVM into a state that is true. An error means that the database cannot be
+// read, which is no reason to end anything.
+func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) error {
 	version, versionErr := m.cfg.Records.Version(ctx, rec.ImageID, rec.ImageVersion)
+	if versionErr != nil && !errors.Is(versionErr, store.ErrNotFound) {
+		return versionErr
+	}
 	v := newVM(m, rec, version, nil)
 	m.reenter(v)
 	c := command{kind: adopt, cause: causeRestart}
@@ -123,12 +130,13 @@ func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) {
 	}
 	if decided == ends {
 		v.finish(c, s, reason)
-		return
+		return nil
 	}
 	if decided == wakes {
 		v.survivor = s
 	}
 	go v.act(c)
+	return nil
 }
 
 // reenter makes a microVM of an earlier daemon findable at its old address. One that cannot be

@@ -333,6 +333,22 @@ func TestADatabaseThatCannotBeReadKeepsTheDaemonFromStarting(t *testing.T) {
 	})
 }
 
+func TestAStartThatIsCutShortEndsNothing(t *testing.T) {
+	inRuins(t, func(t *testing.T, w *world) {
+		awake := w.leave(left{state: store.VMRunning, vmm: moving})
+		asleep := w.leave(left{state: store.VMSuspended, checkpoint: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		w.records.live = cancel
+		require.ErrorIs(t, w.Start(ctx, w.door), context.Canceled)
+		require.False(t, isClosed(awake.machine.Done()))
+		w.open()
+		w.becomes(awake.id, store.VMRunning)
+		_, err := w.vm(asleep.id).Lease(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, awake.machine.Kill())
+	})
+}
+
 func TestAnAdoptedVMGoesOnAsAnyOther(t *testing.T) {
 	inRuins(t, func(t *testing.T, w *world) {
 		r := w.leave(left{state: store.VMRunning, vmm: moving})

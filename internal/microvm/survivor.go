@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// adoptLimit bounds how long one VMM may take to tell whether its guest runs.
-	adoptLimit = 10 * time.Second
+	// adoptLimit bounds how long one VMM may take to tell whether its guest runs. It is generous,
+	// because one that takes longer is ended; a healthy one takes milliseconds.
+	adoptLimit = 30 * time.Second
 	// adoptions is how many are asked at once.
 	adoptions = 8
 )
@@ -64,7 +65,8 @@ func (m *Manager) survivors(ctx context.Context) (map[string]*survivor, error) {
 
 // survivor takes over the VMM in a run folder. Where there is none that somebody owns, nothing stays.
 func (m *Manager) survivor(ctx context.Context, run string) *survivor {
-	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
+	// Not cut short with the daemon's start: a VMM that cannot be taken over is ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), adoptLimit)
 	defer cancel()
 	machine, err := m.cfg.Driver.Adopt(ctx, run)
 	if err != nil {

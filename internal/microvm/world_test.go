@@ -293,6 +293,14 @@ type records struct {
 	*store.Store
 	fails atomic.Pointer[func(to string) error] // of a transition, by its new state
 	hooks store.Hooks                           // of every version
+	live  func()                                // called when the live microVMs have been listed; may be nil
+}
+
+func (r *records) LiveMicroVMs(ctx context.Context) ([]store.MicroVM, error) {
+	if r.live != nil {
+		defer r.live()
+	}
+	return r.Store.LiveMicroVMs(ctx)
 }
 
 func (r *records) Version(ctx context.Context, imageID, version string) (store.ImageVersion, error) {

@@ -3,6 +3,7 @@ package vmmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,12 +51,15 @@ func (d *Driver) Prepare(ctx context.Context, cfg vmm.Config) (vmm.Machine, erro
 }
 
 // Adopt implements vmm.Driver: it finds what Leave left.
-func (d *Driver) Adopt(_ context.Context, dir string) (vmm.Machine, error) {
+func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m := d.left[dir]
 	if m == nil {
 		return nil, vmm.ErrExited
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, m.Kill())
 	}
 	return m, nil
 }
