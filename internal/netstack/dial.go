@@ -15,10 +15,11 @@ import (
 // QEMU holds frames that arrive while the VM is paused or waits for its state, and hands them over
 // when it runs (measured with 7.2), so a SYN may be sent early. One that is lost all the same, for
 // example because the guest's card was just being set up, is repeated after firstRepeat and then
-// after twice as long each time: the dial ends at most twice as late as it could have. TCP itself
-// repeats only after a second.
+// after twice as long each time. TCP itself repeats only after a second. A restored guest under
+// emulation takes 40-60 ms to answer the first: a repeat before that is one more segment it has to
+// deal with while all its code is cold.
 const (
-	firstRepeat = 20 * time.Millisecond
+	firstRepeat = 160 * time.Millisecond
 	lastRepeat  = 640 * time.Millisecond
 )
 
