@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	headerTimeout = 10 * time.Second
-	drainTimeout  = 5 * time.Second
-	maxHeader     = 32 << 10 // bytes
+	headerTimeout  = 10 * time.Second
+	requestTimeout = time.Minute // headers and body, which has awsapi.MaxBody bytes at most
+	idleTimeout    = 2 * time.Minute
+	drainTimeout   = 5 * time.Second
+	maxHeader      = 32 << 10 // bytes
 )
 
 // listenAPI opens the API's listener. The API is plain HTTP: it is signed, and meant for loopback
@@ -27,7 +29,10 @@ func listenAPI(address string) (net.Listener, error) {
 
 // serveAPI serves until ctx ends and then lets requests under way finish.
 func serveAPI(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader}
+	server := &http.Server{
+		Handler: handler, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, IdleTimeout: idleTimeout,
+	}
 	stop := context.AfterFunc(ctx, func() {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
