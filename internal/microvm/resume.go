@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
@@ -67,7 +68,12 @@ func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.Restor
 	if hook := v.version.Config.Hooks.Resume; hook.Enabled {
 		from.request.Hook = hookRequest("resume", v.version.Config.Hooks.Port, hook)
 	}
-	return v.m.starter.start(v.life, from, phases)
+	s, reply, err := v.m.starter.start(v.life, from, phases)
+	if errors.Is(err, errNeverRan) {
+		*ran = false
+		err = errors.Join(err, os.Rename(v.resuming(), v.checkpoint()))
+	}
+	return s, reply, err
 }
 
 func (v *vm) notResumed(c command, err error, ran bool) {

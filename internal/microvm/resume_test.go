@@ -3,6 +3,7 @@ package microvm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -98,6 +99,21 @@ func TestACheckpointThatCannotBeRenamedIsNotLost(t *testing.T) {
 }
 
 func (v *vm) viewed() *VM { return (*VM)(v) }
+
+func TestAWakeWhoseGuestTheVMMRefusesToRunLosesNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.asleep(idle(hour, hour, true))
+		w.guests.spoil(func(g *guests) { g.runErr = fmt.Errorf("%w: no lock on the disk", errNeverRan) })
+		_, err := w.vm(id).Lease(t.Context())
+		require.ErrorIs(t, err, ErrWakeFailed)
+		w.settles()
+		require.Equal(t, store.VMSuspended, w.row(id).State)
+		require.Equal(t, []string{"checkpoint", "disk.img"}, w.files(id))
+		w.guests.spoil(func(g *guests) { g.runErr = nil })
+		_, err = w.vm(id).Lease(t.Context())
+		require.NoError(t, err)
+	})
+}
 
 func TestAWakeThatFailsAfterTheGuestRanIsNotRepeatedFromADiskThatHasMovedOn(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -3,6 +3,7 @@ package microvm
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -24,6 +25,9 @@ type session struct {
 	run     string                 // run folder
 	secret  [guest.SecretSize]byte // of the agent
 }
+
+// errNeverRan means that the VMM refused to let a loaded guest run: nothing has changed since.
+var errNeverRan = errors.New("the guest has not run")
 
 func (s *session) begin(ctx context.Context, from origin, phases *telemetry.Phases) (reply guest.RestoreReply, err error) {
 	if err := s.machine.AttachData(ctx, from.disk); err != nil {
@@ -54,6 +58,9 @@ func (s *session) begin(ctx context.Context, from origin, phases *telemetry.Phas
 	}
 	phases.Next("agent")
 	if err := s.machine.Resume(ctx); err != nil {
+		if paused, pausedErr := s.machine.Paused(ctx); pausedErr == nil && paused {
+			err = fmt.Errorf("%w: %w", errNeverRan, err)
+		}
 		return reply, err
 	}
 	reply, err = s.client.Restore(ctx, from.request)
