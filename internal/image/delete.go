@@ -35,16 +35,13 @@ func (m *Manager) Delete(ctx context.Context, imageID string) error {
 // remove takes away what a DELETING image has on disk, and then its rows. What it does not come
 // to, Recover does; a file that cannot be removed leaves the image DELETE_FAILED.
 func (m *Manager) remove(imageID string) {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
-	defer cancel()
-	err := m.removeFiles(ctx, imageID)
-	if err == nil {
-		err = m.cfg.Records.DeleteImage(ctx, imageID)
-	}
+	err := m.removeAll(imageID)
 	if err == nil {
 		return
 	}
 	m.cfg.Log.Error("image could not be deleted", "image", imageID, "error", err)
+	ctx, cancel := context.WithTimeout(context.Background(), recordTime) // the removal may have used up its own
+	defer cancel()
 	now := m.cfg.Clock.Now()
 	err = m.cfg.Records.ChangeImage(ctx, store.ImageChange{
 		ImageID: imageID, From: []string{store.ImageDeleting}, To: store.ImageDeleteFailed, At: now,
@@ -56,6 +53,15 @@ func (m *Manager) remove(imageID string) {
 	if err != nil {
 		m.cfg.Log.Error("image could not be marked as DELETE_FAILED", "image", imageID, "error", err)
 	}
+}
+
+func (m *Manager) removeAll(imageID string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
+	defer cancel()
+	if err := m.removeFiles(ctx, imageID); err != nil {
+		return err
+	}
+	return m.cfg.Records.DeleteImage(ctx, imageID)
 }
 
 func (m *Manager) removeFiles(ctx context.Context, imageID string) error {
