@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
@@ -21,6 +22,7 @@ const (
 // show renders status updates as plain text until the channel closes. It always reads the
 // channel to its end, because Solve waits for that.
 func show(updates <-chan *client.SolveStatus, log io.Writer, exporting func()) error {
+	log = &lockedWriter{to: log} // the display writes from this goroutine, bound from another
 	display, err := progressui.NewDisplay(log, progressui.PlainMode)
 	if err != nil {
 		for range updates {
@@ -36,6 +38,17 @@ func show(updates <-chan *client.SolveStatus, log io.Writer, exporting func()) e
 	for range bounded { // what a display that failed has left
 	}
 	return err
+}
+
+type lockedWriter struct {
+	mu sync.Mutex // held while writing
+	to io.Writer
+}
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
 }
 
 // bound passes updates on up to a limit, and notices when the export begins.
