@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +69,16 @@ func openDataDir(dir string) (unlock func(), err error) {
 	return func() { lock.Close() }, nil
 }
 
+// openRecords opens the database of a folder that a daemon has served from. Another folder is left
+// as it is: opening a database that is not there would make one.
+func openRecords(ctx context.Context, dir string) (*store.Store, error) {
+	path := filepath.Join(dir, databaseFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, missing(path)
+	}
+	return store.Open(ctx, path)
+}
+
 func writeAccessKey(dir string, c store.Credential) error {
 	return writeJSON(filepath.Join(dir, credentialsFile), accessKey{c.AccountID, c.AccessKeyID, c.Secret})
 }
@@ -86,7 +97,7 @@ func writeJSON(path string, value any) error {
 func readJSON(path string, value any) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: start the daemon with `dormouse serve --data-dir %s` first", path, filepath.Dir(path))
+		return missing(path)
 	}
 	if err != nil {
 		return err
@@ -95,4 +106,8 @@ func readJSON(path string, value any) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return nil
+}
+
+func missing(path string) error {
+	return fmt.Errorf("%s is missing: start the daemon with `dormouse serve --data-dir %s` first", path, filepath.Dir(path))
 }

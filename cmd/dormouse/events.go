@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,7 +25,7 @@ caused them, which API call, and how long each phase took (nanoseconds; phases a
 			if err != nil {
 				return err
 			}
-			records, err := store.Open(cmd.Context(), filepath.Join(dir, databaseFile))
+			records, err := openRecords(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

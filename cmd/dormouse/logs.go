@@ -60,7 +60,7 @@ func printBuildLog(cmd *cobra.Command, build string, follow bool) error {
 // followLog copies what is appended until the build has ended.
 func followLog(cmd *cobra.Command, dir, build string, log io.Reader) error {
 	ctx := cmd.Context()
-	records, err := store.Open(ctx, filepath.Join(dir, databaseFile))
+	records, err := openRecords(ctx, dir)
 	if err != nil {
 		return err
 	}
