@@ -1,4 +1,4 @@
-// Package telemetry measures what launches, suspends, resumes and builds spend their time on, and sets up logging.
+// Package telemetry measures what launches, suspends, resumes and builds spend their time on.
 package telemetry
 
 import (
