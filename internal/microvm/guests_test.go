@@ -50,6 +50,7 @@ type guests struct {
 	goOnErr  error
 	loadHold time.Duration // what loading takes in addition, unless it is cut short
 	saveHold time.Duration
+	endHold  time.Duration // what the end of a VMM takes
 	origins  []origin
 }
 
@@ -298,6 +299,7 @@ func (s *fakeGuest) networkDone() <-chan struct{} { return s.network }
 
 func (s *fakeGuest) end() {
 	s.once.Do(func() {
+		time.Sleep(read(s.g, &s.g.endHold))
 		s.g.note("end")
 		close(s.vmm)
 		close(s.network)

@@ -3,6 +3,7 @@ package microvm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
@@ -58,6 +59,9 @@ func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.Restor
 	from := v.origin()
 	from.checkpoint = v.checkpoint()
 	from.beforeRun = func() error {
+		if err := v.alone(); err != nil {
+			return err
+		}
 		if err := os.Rename(v.checkpoint(), v.resuming()); err != nil {
 			return err
 		}
@@ -74,6 +78,22 @@ func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.Restor
 		err = errors.Join(err, os.Rename(v.resuming(), v.checkpoint()))
 	}
 	return s, reply, err
+}
+
+// alone waits for the end of the VMM that was suspended last, which takes some ten milliseconds:
+// until then it holds the lock of the disk.
+func (v *vm) alone() error {
+	if v.before == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(v.life, startLimit)
+	defer cancel()
+	select {
+	case <-v.before:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the end of the VMM before: %w", context.Cause(ctx))
+	}
 }
 
 func (v *vm) notResumed(c command, err error, ran bool) {

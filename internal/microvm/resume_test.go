@@ -100,6 +100,23 @@ func TestACheckpointThatCannotBeRenamedIsNotLost(t *testing.T) {
 
 func (v *vm) viewed() *VM { return (*VM)(v) }
 
+func TestAGuestRunsOnlyWhenTheVMMThatWasSuspendedHasEnded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.guests.spoil(func(g *guests) { g.endHold = time.Second })
+		id := w.asleep(idle(hour, hour, true))
+		_, err := w.vm(id).Lease(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"end", "start"}, w.guests.said())
+
+		require.NoError(t, w.Suspend(t.Context(), id))
+		w.becomes(id, store.VMSuspended)
+		require.NoError(t, w.Resume(t.Context(), id))
+		w.passes(500 * time.Millisecond)
+		require.NoError(t, w.Terminate(t.Context(), id), "which waits for nothing")
+		w.becomes(id, store.VMTerminated)
+	})
+}
+
 func TestAWakeWhoseGuestTheVMMRefusesToRunLosesNothing(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		id := w.asleep(idle(hour, hour, true))

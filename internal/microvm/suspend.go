@@ -43,7 +43,12 @@ func (v *vm) suspend(c command) {
 		v.notSuspended(c, s, err)
 		return
 	}
-	v.m.loose.Go(s.end) // the state is safe and recorded
+	gone := make(chan struct{})
+	v.before = gone
+	v.m.loose.Go(func() { // the state is safe and recorded
+		defer close(gone)
+		s.end()
+	})
 	v.m.pool.use(v.image)
 }
 

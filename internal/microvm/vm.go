@@ -37,8 +37,9 @@ type vm struct {
 	image      *snapshot.Image // nil until it is needed, for a VM of an earlier daemon
 	generation uint64
 	appExit    chan int
-	survivor   *survivor    // VMM of an earlier daemon, to be adopted
-	unrecorded *store.Event // of a state that is shown and could not be recorded
+	survivor   *survivor       // VMM of an earlier daemon, to be adopted
+	before     <-chan struct{} // closed when the VMM that was suspended last has ended; nil: there was none
+	unrecorded *store.Event    // of a state that is shown and could not be recorded
 }
 
 // view is what others see of a microVM. It never changes, but for waiting: a change makes a new one
