@@ -28,6 +28,7 @@ func (v *vm) launch(c command) {
 		return
 	}
 	v.serve(c, "launch", s, phases, nil)
+	v.m.loose.Go(v.syncFolder)
 	v.m.pool.use(v.image)
 }
 

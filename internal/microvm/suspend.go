@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
 )
@@ -71,6 +72,12 @@ func (v *vm) sleep(c command, s running, phases *telemetry.Phases) error {
 		return fmt.Errorf("pause: %w", err)
 	}
 	phases.Next("checkpoint")
+	if !v.folderSynced.Load() { // the launch did not get to it yet, or could not
+		if err := snapshot.SyncDir(v.m.vmsDir()); err != nil {
+			return fmt.Errorf("sync the microVM's folder: %w", err)
+		}
+		v.folderSynced.Store(true)
+	}
 	dirty, err := s.checkpointTo(ctx, v.checkpoint(), v.disk())
 	if err != nil {
 		return fmt.Errorf("write the checkpoint: %w", err)

@@ -24,8 +24,9 @@ type vm struct {
 	knocks   chan struct{} // of size 1: somebody waits for a SUSPENDED VM
 	view     atomic.Pointer[view]
 
-	lastTraffic atomic.Int64 // Unix nanoseconds
-	parked      atomic.Int64 // requests that wait for the VM
+	folderSynced atomic.Bool  // the folder's own entry is durable
+	lastTraffic  atomic.Int64 // Unix nanoseconds
+	parked       atomic.Int64 // requests that wait for the VM
 
 	// life ends when the microVM is to be terminated, with the doom as its cause, or when the
 	// manager's does. It cuts a launch, suspend or resume short; what is doomed stays so.
@@ -92,6 +93,14 @@ func (v *vm) checkpoint() string { return filepath.Join(v.dir, "checkpoint") }
 // resuming is the name of a checkpoint whose guest is about to run again: it must not be gone
 // back to, because the disk has moved on.
 func (v *vm) resuming() string { return v.checkpoint() + ".resuming" }
+
+// syncFolder makes durable that the microVM has a folder. A checkpoint in it is worth nothing before.
+func (v *vm) syncFolder() {
+	if err := snapshot.SyncDir(v.m.vmsDir()); err != nil {
+		return // the suspend tries again, and reports it
+	}
+	v.folderSynced.Store(true)
+}
 
 // syncFiles makes durable that a checkpoint is not there (under its name) any more. It runs beside
 // the guest: what that writes from now on reaches the host's disk much later.

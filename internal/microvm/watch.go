@@ -5,7 +5,7 @@ import "time"
 // watchDelay keeps the watching of the app off the path of the first request: opening a
 // connection costs the guest time while its code is cold, and an app that ends within the
 // delay is still reported, because the agent keeps the event. It also paces new tries.
-const watchDelay = time.Second
+const watchDelay = 5 * time.Second
 
 // watch reports to the actor when the app's main process ends. It ends with the session.
 func (v *vm) watch(s running) {

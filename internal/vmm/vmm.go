@@ -44,7 +44,7 @@ type Driver interface {
 	Adopt(ctx context.Context, dir string) (Machine, error)
 }
 
-// Machine is one VMM process. Its methods are not safe for concurrent use, but for Done, Kill and PID.
+// Machine is one VMM process. Its methods are not safe for concurrent use, but for Memory, Done, Kill and PID.
 type Machine interface {
 	// AttachData puts a file behind the writable disk of a prepared machine that has not loaded yet.
 	AttachData(ctx context.Context, path string) error
