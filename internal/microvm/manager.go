@@ -53,7 +53,7 @@ type Config struct {
 
 	Warm      int           // VMM processes kept waiting per image in use; default 1, negative none
 	WarmKeep  time.Duration // how long after an image was last used; default 5 min
-	Launching int           // launches, resumes and suspends at once; default twice the cores
+	Launching int           // launches, resumes and suspends at once; default one per core
 	MaxParked int           // requests that wait for one VM; default 1000
 }
 
@@ -101,7 +101,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.WarmKeep = 5 * time.Minute
 	}
 	if cfg.Launching == 0 {
-		cfg.Launching = 2 * runtime.NumCPU()
+		cfg.Launching = runtime.NumCPU()
 	}
 	if cfg.MaxParked == 0 {
 		cfg.MaxParked = 1000
