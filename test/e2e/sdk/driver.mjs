@@ -3,7 +3,8 @@
 // and answers on stdout, in the order in which the calls end:
 //   {"id": 1, "output": {…}} or {"id": 1, "error": {"name", "message", "status", "members"}}
 // Endpoints, keys and region come from the environment, as for any program that uses the SDK;
-// config, which may be left out, overrides them for one call.
+// config, which may be left out, overrides them for one call. With "pageSize" the SDK's paginator
+// makes the call, and the output is {"pages": […]}. An error that no response caused has status 0.
 
 import * as microvms from "@aws-sdk/client-lambda-microvms";
 import * as s3 from "@aws-sdk/client-s3";
