@@ -53,6 +53,10 @@ func (r *runner) take(ctx context.Context, s step) StepResult {
 		result.Outcome, result.Reason = Inexpressible, fmt.Sprintf("it has no %s", serviceOf(s.operation))
 		return result
 	}
+	if reason := s.lacks[r.client.slug]; reason != "" {
+		result.Outcome, result.Reason = Inexpressible, reason
+		return result
+	}
 	filled, err := r.vars.expand(s)
 	if err == nil {
 		err = r.check(ctx, filled)

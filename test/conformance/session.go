@@ -1,29 +1,16 @@
 package conformance
 
 import (
-	"archive/zip"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
-	"github.com/dormouse-dev/dormouse/test/e2e/daemon"
 	"github.com/dormouse-dev/dormouse/test/e2e/sdk"
-)
-
-const (
-	account = "000000000000" // made by the first start of a daemon
-	bucket  = "conformance"
 )
 
 // ClientResult is how the scenario went with a client.
@@ -49,27 +36,32 @@ func (r ClientResult) Count(outcome Outcome) (n int) {
 // Broken tells whether a step failed, or was not run because one did.
 func (r ClientResult) Broken() bool { return r.Count(Failed)+r.Count(NotRun) > 0 }
 
-// session is a daemon and what clients need to know of it.
+// session is what all clients have in common.
 type session struct {
 	repository string
-	daemon     *daemon.Daemon
-	env        map[string]string // what `dormouse env` makes, and nothing else
+	main       *host // where all but the chapter on limits happens
+	limited    *host
 	endpoints  *endpoints
+	stranger   accessKey
 	progress   io.Writer
 }
 
-// Run starts a daemon with an empty data folder in root ("" = the system's folder for such), and
-// takes the clients whose name holds only through the scenario. What is wrong with a client is in
-// its result; the error is about everything else.
+// Run starts daemons with empty data folders in root ("" = the system's folder for such), and takes
+// the clients whose name holds only through the scenario. What is wrong with a client is in its
+// result; the error is about everything else.
 func Run(ctx context.Context, repository, root, only string, progress io.Writer) (results []ClientResult, err error) {
-	s := &session{repository: repository, progress: progress}
-	if s.daemon, err = daemon.New(ctx, root); err != nil {
+	s := &session{progress: progress}
+	if s.repository, err = filepath.Abs(repository); err != nil {
+		return nil, fmt.Errorf("find the repository: %w", err)
+	}
+	if s.main, err = startHost(ctx, root, "DORMOUSE_QUOTAS="+mainQuotas); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.daemon.Remove()) }()
-	if err := s.daemon.Start(); err != nil {
+	defer func() { err = errors.Join(err, s.main.Remove()) }()
+	if s.limited, err = startHost(ctx, root, "DORMOUSE_QUOTAS="+limitedQuotas, "DORMOUSE_RATE_LIMITS="+limitedRates); err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, s.limited.Remove()) }()
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -78,44 +70,18 @@ func Run(ctx context.Context, repository, root, only string, progress io.Writer)
 			results = append(results, s.run(ctx, c))
 		}
 	}
-	return results, s.daemon.Stop()
+	return results, errors.Join(s.main.Stop(), s.limited.Stop())
 }
 
-// prepare reads what the daemon's users are told, and puts the code of the image into S3.
+// prepare puts the code of the image into S3 and makes a second account.
 func (s *session) prepare(ctx context.Context) (err error) {
-	lines, err := s.daemon.Environment(ctx)
-	if err != nil {
+	if s.endpoints, err = newEndpoints(s.main.env["DORMOUSE_CA_BUNDLE"]); err != nil {
 		return err
 	}
-	s.env = map[string]string{}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, "=")
-		s.env[name] = value
-	}
-	if s.endpoints, err = newEndpoints(s.env["DORMOUSE_CA_BUNDLE"]); err != nil {
+	if s.stranger, err = s.main.newAccount(ctx, "strangers"); err != nil {
 		return err
 	}
-	return s.upload(ctx)
-}
-
-func (s *session) upload(ctx context.Context) error {
-	var code bytes.Buffer
-	archive := zip.NewWriter(&code)
-	if err := errors.Join(archive.AddFS(os.DirFS(filepath.Join(s.repository, "examples", "counter"))), archive.Close()); err != nil {
-		return fmt.Errorf("zip the example: %w", err)
-	}
-	storage := s3.New(s3.Options{
-		Region: s.env["AWS_REGION"], BaseEndpoint: aws.String(s.env["AWS_ENDPOINT_URL_S3"]), UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(s.env["AWS_ACCESS_KEY_ID"], s.env["AWS_SECRET_ACCESS_KEY"], ""),
-	})
-	if _, err := storage.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
-		return fmt.Errorf("make a bucket: %w", err)
-	}
-	_, err := storage.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String("code.zip"), Body: bytes.NewReader(code.Bytes())})
-	if err != nil {
-		return fmt.Errorf("upload the code: %w", err)
-	}
-	return nil
+	return s.main.upload(ctx, filepath.Join(s.repository, "examples", "counter"))
 }
 
 // run takes one client through the scenario.
@@ -131,9 +97,15 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 	}
 	result.Version = version
 	fmt.Fprintf(s.progress, "%s from %s\n", version, c.origin)
+	limited, err := s.limited.newAccount(ctx, c.slug)
+	if err != nil {
+		result.Steps = append(result.Steps, StepResult{Promise: "the client gets an account", Outcome: Failed, Reason: err.Error()})
+	}
 	r := &runner{client: c, driver: driver, endpoints: s.endpoints, vars: variables{
-		"client": c.slug, "region": s.env["AWS_REGION"], "account": account, "accessKey": s.env["AWS_ACCESS_KEY_ID"],
-		"artifact": "s3://" + bucket + "/code.zip", "missingArtifact": "s3://" + bucket + "/no-such-key",
+		"client": c.slug, "region": s.main.env["AWS_REGION"], "account": account, "accessKey": s.main.env["AWS_ACCESS_KEY_ID"],
+		"artifact": "s3://" + bucket + "/" + artifact, "missingArtifact": "s3://" + bucket + "/no-such-key",
+		"strangerKey": s.stranger.AccessKeyID, "strangerSecret": s.stranger.SecretAccessKey,
+		"limitedAPI": s.limited.API(), "limitedKey": limited.AccessKeyID, "limitedSecret": limited.SecretAccessKey,
 	}}
 	for _, chapter := range scenario {
 		result.Steps = append(result.Steps, s.take(ctx, r, chapter)...)
@@ -173,7 +145,7 @@ func (s *session) start(ctx context.Context, c *client) (*sdk.Driver, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	all := maps.Clone(s.env)
+	all := maps.Clone(s.main.env)
 	all["AWS_MAX_ATTEMPTS"] = "1" // no retry may hide an error
 	if all["AWS_ENDPOINT_URL_LAMBDA_CORE"] == "" {
 		all["AWS_ENDPOINT_URL_LAMBDA_CORE"] = all["AWS_ENDPOINT_URL_LAMBDA_MICROVMS"]

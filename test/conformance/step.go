@@ -26,6 +26,7 @@ type step struct {
 	refusal   *refusal          // if set, the call must fail, with this
 	until     members           // if set, the call is repeated until they hold
 	gone      bool              // with until: or until the call is refused as refusal says
+	lacks     map[string]string // by client: why it cannot show what the step wants
 	keep      map[string]string // what later steps need: name to path
 	request   *request          // instead of a call
 }
@@ -38,6 +39,8 @@ type caller struct {
 
 var (
 	wrongSecret = caller{"wrong secret key", &sdk.Config{Credentials: &sdk.Credentials{AccessKeyID: "${accessKey}", SecretAccessKey: "wrong"}}}
+	stranger    = caller{"another account", &sdk.Config{Credentials: &sdk.Credentials{AccessKeyID: "${strangerKey}", SecretAccessKey: "${strangerSecret}"}}}
+	limited     = caller{"an account with limits", &sdk.Config{Endpoint: "${limitedAPI}", Credentials: &sdk.Credentials{AccessKeyID: "${limitedKey}", SecretAccessKey: "${limitedSecret}"}}}
 	unknownKey  = caller{"unknown access key", &sdk.Config{Credentials: &sdk.Credentials{AccessKeyID: "AKIDNOBODY", SecretAccessKey: "wrong"}}}
 	otherRegion = caller{"another region", &sdk.Config{Region: "eu-west-1"}}
 )

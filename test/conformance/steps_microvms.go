@@ -56,6 +56,16 @@ var launch = chapter{"microVMs are launched", []step{
 		promise: "and are found by their version", operation: "ListMicrovms", input: object{"imageIdentifier": "${image}", "imageVersion": "2.0"},
 		want: members{"items": absent},
 	},
+	{promise: "a third one is run", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}"}, keep: map[string]string{"third": "microvmId"}},
+	{promise: "a fourth one is run", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}"}, keep: map[string]string{"fourth": "microvmId"}},
+	{
+		promise: "there are no more than the account's memory allows", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}"},
+		refusal: refused("ServiceQuotaExceededException", "The base maximum allocated memory limit has been reached for this account."),
+	},
+	{promise: "the third is terminated", operation: "TerminateMicrovm", input: object{"microvmIdentifier": "${third}"}},
+	{promise: "and the fourth", operation: "TerminateMicrovm", input: object{"microvmIdentifier": "${fourth}"}},
+	{promise: "the third has ended", operation: "GetMicrovm", input: object{"microvmIdentifier": "${third}"}, until: members{"state": "TERMINATED"}},
+	{promise: "so has the fourth", operation: "GetMicrovm", input: object{"microvmIdentifier": "${fourth}"}, until: members{"state": "TERMINATED"}},
 	{
 		promise: "an image with microVMs cannot be deleted", operation: "DeleteMicrovmImage", input: object{"imageIdentifier": "${image}"},
 		refusal: refused(invalid, "Cannot delete microvm image with running microvms."),
@@ -190,5 +200,5 @@ var terminate = chapter{"microVMs end", []step{
 	{promise: "nor resumed", operation: "ResumeMicrovm", input: object(vm), refusal: refused(invalid, hasEnded)},
 	{promise: "nor opened", operation: "CreateMicrovmAuthToken", input: vm.with("expirationInMinutes", 5, "allowedPorts", list{port(8080)}), refusal: refused(conflict)},
 	{promise: "and answers no request", request: get("/").as("${token}", 502, "")},
-	{promise: "it stays in the list", operation: "ListMicrovms", input: object{"imageIdentifier": "${image}", "imageVersion": "1.0"}, want: members{"items": count(4)}},
+	{promise: "it stays in the list", operation: "ListMicrovms", input: object{"imageIdentifier": "${image}", "imageVersion": "1.0"}, want: members{"items": atLeast(4)}},
 }}

@@ -36,11 +36,11 @@ func (v variables) expand(s step) (out step, err error) {
 		}
 		out.refusal = &filled
 	}
-	if s.as.config != nil && s.as.config.Credentials != nil {
+	if s.as.config != nil {
 		filled := *s.as.config
-		filled.Credentials = &sdk.Credentials{
-			AccessKeyID:     v.text(s.as.config.Credentials.AccessKeyID, missing),
-			SecretAccessKey: s.as.config.Credentials.SecretAccessKey,
+		filled.Endpoint = v.text(filled.Endpoint, missing)
+		if key := filled.Credentials; key != nil {
+			filled.Credentials = &sdk.Credentials{AccessKeyID: v.text(key.AccessKeyID, missing), SecretAccessKey: v.text(key.SecretAccessKey, missing)}
 		}
 		out.as.config = &filled
 	}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 CLI = Path(sys.executable).parent / "aws"
 BASE = os.environ | {"AWS_CONFIG_FILE": str(Path(__file__).parent / "config"), "AWS_PAGER": ""}
+UNSENT = 252  # exit status of wrong arguments
 SERVICE_ERROR = re.compile(r"An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ?(.*)", re.DOTALL)
 
 
@@ -25,6 +26,8 @@ def command_line(request):
     words = [str(CLI), request["service"], kebab(request["command"])]
     for member, value in request["input"].items():
         words += ["--" + kebab(member), value if isinstance(value, str) else json.dumps(value)]
+    if "endpoint" in request.get("config", {}):
+        words += ["--endpoint-url", request["config"]["endpoint"]]
     if "pageSize" in request:
         words += ["--page-size", str(request["pageSize"])]
     return words
@@ -48,7 +51,8 @@ def answer(request):
     error = SERVICE_ERROR.search(done.stderr.strip())
     if error:
         return {"error": {"name": error[1], "message": error[2], "status": -1}}
-    return {"error": {"name": f"exit status {done.returncode}", "message": done.stderr.strip().splitlines()[-1], "status": 0}}
+    status = 0 if done.returncode == UNSENT else -1
+    return {"error": {"name": f"exit status {done.returncode}", "message": done.stderr.strip().splitlines()[-1], "status": status}}
 
 
 for line in sys.stdin:

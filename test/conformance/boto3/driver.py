@@ -10,7 +10,7 @@ import sys
 
 import boto3
 from botocore import xform_name
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 
 @functools.cache
@@ -18,7 +18,7 @@ def client_of(service, config):
     config = json.loads(config)
     keys = config.get("credentials", {})
     return boto3.client(
-        service, region_name=config.get("region"),
+        service, endpoint_url=config.get("endpoint"), region_name=config.get("region"),
         aws_access_key_id=keys.get("accessKeyId"), aws_secret_access_key=keys.get("secretAccessKey"))
 
 
@@ -37,8 +37,10 @@ def answer(request):
     except ClientError as error:
         told, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         return {"error": {"name": told["Code"], "message": told["Message"], "status": status}}
-    except (BotoCoreError, ValueError) as error:  # boto3 did not even send it
-        return {"error": {"name": type(error).__name__, "message": str(error), "status": 0}}
+    except ParamValidationError as error:  # boto3 did not even send it
+        return {"error": {"name": "ParamValidationError", "message": str(error), "status": 0}}
+    except (BotoCoreError, ValueError) as error:
+        return {"error": {"name": type(error).__name__, "message": str(error), "status": -1}}
 
 
 for line in sys.stdin:

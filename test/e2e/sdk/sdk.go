@@ -53,17 +53,18 @@ type reply struct {
 type Error struct {
 	Name    string         `json:"name"`
 	Message string         `json:"message"`
-	Status  int            `json:"status"` // HTTP; 0 if nothing was sent or answered, UnknownStatus if the client does not tell
+	Status  int            `json:"status"` // HTTP; 0 if nothing was sent, UnknownStatus if the client does not tell
 	Members map[string]any `json:"members"`
 }
 
-// UnknownStatus is the status of an error response whose HTTP status the client does not tell.
+// UnknownStatus is the status of an error that has none, or whose client does not tell it.
 const UnknownStatus = -1
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d): %s", e.Name, e.Status, e.Message) }
 
 // Config is the part of an SDK client's configuration that tests override.
 type Config struct {
+	Endpoint    string       `json:"endpoint,omitempty"`
 	Region      string       `json:"region,omitempty"`
 	Credentials *Credentials `json:"credentials,omitempty"`
 }
