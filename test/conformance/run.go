@@ -41,21 +41,27 @@ type runner struct {
 	driver    *sdk.Driver
 	endpoints *endpoints
 	vars      variables
+	unknown   map[string]bool // what steps would have kept that the client cannot express
 }
 
 // take takes one step.
 func (r *runner) take(ctx context.Context, s step) StepResult {
-	result := StepResult{Promise: s.promise, Operation: s.operation, Outcome: Passed}
+	result := StepResult{Promise: s.promise, Operation: s.operation}
 	if s.refusal != nil {
 		result.Error = s.refusal.name
 	}
-	if s.operation != "" && !r.client.has(serviceOf(s.operation)) {
-		result.Outcome, result.Reason = Inexpressible, fmt.Sprintf("it has no %s", serviceOf(s.operation))
-		return result
+	result.Outcome, result.Reason = r.outcome(ctx, s)
+	if result.Outcome == Inexpressible {
+		for name := range s.keep {
+			r.unknown[name] = true
+		}
 	}
-	if reason := s.lacks[r.client.slug]; reason != "" {
-		result.Outcome, result.Reason = Inexpressible, reason
-		return result
+	return result
+}
+
+func (r *runner) outcome(ctx context.Context, s step) (Outcome, string) {
+	if reason := r.cannot(s); reason != "" {
+		return Inexpressible, reason
 	}
 	filled, err := r.vars.expand(s)
 	if err == nil {
@@ -65,14 +71,23 @@ func (r *runner) take(ctx context.Context, s step) StepResult {
 	var unsent *unsentError
 	switch {
 	case err == nil:
+		return Passed, ""
+	case errors.As(err, &needs) && needs.within(r.unknown):
+		return Inexpressible, "it cannot make what this needs"
 	case errors.As(err, &needs):
-		result.Outcome, result.Reason = NotRun, err.Error()
+		return NotRun, err.Error()
 	case errors.As(err, &unsent) && s.refusal != nil:
-		result.Outcome, result.Reason = Inexpressible, err.Error()
-	default:
-		result.Outcome, result.Reason = Failed, err.Error()
+		return Inexpressible, err.Error()
 	}
-	return result
+	return Failed, err.Error()
+}
+
+// cannot says why it is known beforehand that the client cannot take a step, "" if it can.
+func (r *runner) cannot(s step) string {
+	if s.operation != "" && !r.client.has(serviceOf(s.operation)) {
+		return fmt.Sprintf("%s has no client for %s", r.client.origin, serviceOf(s.operation))
+	}
+	return s.lacks[r.client.slug]
 }
 
 // unsentError is what a client says that did not even send a request.

@@ -7,8 +7,11 @@ import (
 	"io"
 	"maps"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dormouse-dev/dormouse/test/e2e/sdk"
 )
@@ -66,6 +69,9 @@ func Run(ctx context.Context, repository, root, only string, progress io.Writer)
 		return nil, err
 	}
 	for _, c := range clients {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if strings.Contains(strings.ToLower(c.name), strings.ToLower(only)) {
 			results = append(results, s.run(ctx, c))
 		}
@@ -92,7 +98,7 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 	driver, version, err := s.start(ctx, c)
 	if err != nil {
 		result.NotRun = err.Error()
-		fmt.Fprintf(s.progress, "not run: %v\n", err)
+		fmt.Fprintf(s.progress, "not run: %s\n", short(err.Error()))
 		return result
 	}
 	result.Version = version
@@ -101,13 +107,16 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 	if err != nil {
 		result.Steps = append(result.Steps, StepResult{Promise: "the client gets an account", Outcome: Failed, Reason: err.Error()})
 	}
-	r := &runner{client: c, driver: driver, endpoints: s.endpoints, vars: variables{
+	r := &runner{client: c, driver: driver, endpoints: s.endpoints, unknown: map[string]bool{}, vars: variables{
 		"client": c.slug, "region": s.main.env["AWS_REGION"], "account": account, "accessKey": s.main.env["AWS_ACCESS_KEY_ID"],
 		"artifact": "s3://" + bucket + "/" + artifact, "missingArtifact": "s3://" + bucket + "/no-such-key",
 		"strangerKey": s.stranger.AccessKeyID, "strangerSecret": s.stranger.SecretAccessKey,
 		"limitedAPI": s.limited.API(), "limitedKey": limited.AccessKeyID, "limitedSecret": limited.SecretAccessKey,
 	}}
 	for _, chapter := range scenario {
+		if ctx.Err() != nil {
+			break
+		}
 		result.Steps = append(result.Steps, s.take(ctx, r, chapter)...)
 	}
 	if err := driver.Close(); err != nil {
@@ -120,10 +129,19 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 // take takes the steps of a chapter and tells how they went.
 func (s *session) take(ctx context.Context, r *runner, c chapter) []StepResult {
 	began := time.Now()
-	var part ClientResult
-	for _, step := range c.steps {
-		part.Steps = append(part.Steps, r.take(ctx, step))
+	part := ClientResult{Steps: make([]StepResult, len(c.steps))}
+	var steps errgroup.Group
+	steps.SetLimit(1)
+	if c.independent {
+		steps.SetLimit(runtime.NumCPU())
 	}
+	for i, step := range c.steps {
+		steps.Go(func() error {
+			part.Steps[i] = r.take(ctx, step)
+			return nil
+		})
+	}
+	_ = steps.Wait() // how steps ended is in their results
 	fmt.Fprintf(s.progress, "  %-42s %3d passed", c.title, part.Count(Passed))
 	for _, outcome := range []Outcome{Inexpressible, NotRun, Failed} {
 		if n := part.Count(outcome); n > 0 {

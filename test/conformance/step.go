@@ -45,10 +45,11 @@ var (
 	otherRegion = caller{"another region", &sdk.Config{Region: "eu-west-1"}}
 )
 
-// chapter is a part of the scenario. Its steps come one after the other.
+// chapter is a part of the scenario.
 type chapter struct {
-	title string
-	steps []step
+	title       string
+	steps       []step
+	independent bool // its steps may be taken at once
 }
 
 // refusal is an error as a client shows it. Every text must be in its message.

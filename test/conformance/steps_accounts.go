@@ -1,6 +1,6 @@
 package conformance
 
-var strangers = chapter{"another account", []step{
+var strangers = chapter{title: "another account", steps: []step{
 	{promise: "nobody sees images of others", operation: "ListMicrovmImages", as: stranger, want: members{"items": absent}},
 	{promise: "nor reads them", operation: "GetMicrovmImage", as: stranger, input: object{"imageIdentifier": "${image}"}, refusal: refused(denied)},
 	{promise: "nor runs them", operation: "RunMicrovm", as: stranger, input: object{"imageIdentifier": "${image}"}, refusal: refused(denied)},
@@ -21,7 +21,7 @@ const (
 	mainQuotas = "memory-gib=2"
 )
 
-var limits = chapter{"limits of an account", []step{
+var limits = chapter{title: "limits of an account", steps: []step{
 	{promise: "an account has a first image", operation: "CreateMicrovmImage", as: limited, input: plainImage.with("codeArtifact", object{"uri": "${missingArtifact}"}), keep: map[string]string{"limitedImage": "imageArn"}},
 	{promise: "and no second one, if one is its quota", operation: "CreateMicrovmImage", as: limited, input: plainImage.with("name", "second-${client}"), refusal: refused("ServiceQuotaExceededException")},
 	{promise: "that image's build ends", operation: "GetMicrovmImage", as: limited, input: object{"imageIdentifier": "${limitedImage}"}, until: members{"state": "CREATE_FAILED"}},

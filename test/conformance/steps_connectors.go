@@ -21,7 +21,7 @@ const (
 	unknownConnector = "nc-00000000-0000-4000-8000-000000000000"
 )
 
-var connectors = chapter{"network connectors", []step{
+var connectors = chapter{title: "network connectors", steps: []step{
 	{
 		promise: "a connector is PENDING at once", operation: "CreateNetworkConnector", input: object(connector),
 		want: members{
@@ -39,17 +39,18 @@ var connectors = chapter{"network connectors", []step{
 	{promise: "those in a state are listed", operation: "ListNetworkConnectors", input: object{"State": "FAILED"}, want: members{"NetworkConnectors": absent, "NextMarker": absent}},
 	{promise: "a microVM goes out through it", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}", "egressNetworkConnectors": list{"${connectorARN}"}}, want: members{"egressNetworkConnectors": list{"${connectorARN}"}}, keep: map[string]string{"connectedVM": "microvmId"}},
 	{promise: "that microVM runs", operation: "GetMicrovm", input: object{"microvmIdentifier": "${connectedVM}"}, until: members{"state": "RUNNING"}},
-	{promise: "and is terminated", operation: "TerminateMicrovm", input: object{"microvmIdentifier": "${connectedVM}"}},
+	{promise: "and keeps it from being deleted", operation: "DeleteNetworkConnector", input: object{"Identifier": "${connector}"}, refusal: refused("ResourceConflictException")},
+	{promise: "that microVM is terminated", operation: "TerminateMicrovm", input: object{"microvmIdentifier": "${connectedVM}"}},
 	{promise: "and has ended", operation: "GetMicrovm", input: object{"microvmIdentifier": "${connectedVM}"}, until: members{"state": "TERMINATED"}},
 	{promise: "an update without changes says so", operation: "UpdateNetworkConnector", input: object{"Identifier": "${connector}", "Configuration": connector["Configuration"]}, want: members{"Id": "${connector}", "State": "ACTIVE", "LastUpdateStatus": "Successful", "LastUpdateStatusReason": "No configuration changes detected"}},
-	{promise: "a connector is changed", operation: "UpdateNetworkConnector", input: object{"Identifier": "${connector}", "Configuration": vpcWith("NetworkProtocol", "DualStack")}},
-	{promise: "and shows it", operation: "GetNetworkConnector", input: object{"Identifier": "${connector}"}, until: members{"LastUpdateStatus": "Successful", "Configuration.VpcEgressConfiguration.NetworkProtocol": "DualStack"}},
+	{promise: "a connector is changed", operation: "UpdateNetworkConnector", input: object{"Identifier": "${connector}", "Configuration": vpcWith("NetworkProtocol", "DualStack"), "OperatorRole": "arn:aws:iam::${account}:role/other", "ClientToken": "change-${client}"}},
+	{promise: "and shows it", operation: "GetNetworkConnector", input: object{"Identifier": "${connector}"}, until: members{"LastUpdateStatus": "Successful", "Configuration.VpcEgressConfiguration.NetworkProtocol": "DualStack", "OperatorRole": "arn:aws:iam::${account}:role/other"}},
 	{promise: "a connector needs a role", operation: "CreateNetworkConnector", input: connector.with("Name", "x-${client}", "ClientToken", nil, "OperatorRole", nil), refusal: refused(badRequest)},
 	{promise: "and a protocol", operation: "CreateNetworkConnector", input: connector.with("Name", "x-${client}", "ClientToken", nil, "Configuration", vpcWith("NetworkProtocol", nil)), refusal: refused(badRequest)},
 	{promise: "and resource types", operation: "CreateNetworkConnector", input: connector.with("Name", "x-${client}", "ClientToken", nil, "Configuration", vpcWith("AssociatedComputeResourceTypes", nil)), refusal: refused(badRequest)},
 	{promise: "and a subnet", operation: "CreateNetworkConnector", input: connector.with("Name", "x-${client}", "ClientToken", nil, "Configuration", vpcWith("SubnetIds", list{"net-1"})), refusal: refused(badRequest)},
 	{promise: "a name is used once only", operation: "CreateNetworkConnector", input: connector.with("ClientToken", nil), refusal: refused("ResourceConflictException")},
-	{promise: "a page has at most 100 items", operation: "ListNetworkConnectors", input: object{"MaxItems": 101}, refusal: refused(badRequest)},
+	{promise: "a page has at most 100 items", operation: "ListNetworkConnectors", pageSize: 101, refusal: refused(badRequest)},
 	{promise: "a marker that nobody gave is refused", operation: "ListNetworkConnectors", input: object{"Marker": "forged"}, refusal: refused(badRequest)},
 	{promise: "a connector that is not there is not found", operation: "GetNetworkConnector", input: object{"Identifier": unknownConnector}, refusal: refused(notFound)},
 	{promise: "nor updated", operation: "UpdateNetworkConnector", input: object{"Identifier": unknownConnector, "Configuration": connector["Configuration"]}, refusal: refused(notFound)},

@@ -51,11 +51,12 @@ var echoedVersion = members{
 	"tags": object{"purpose": "conformance"}, "createdAt": aTime,
 }
 
-var managedImages = chapter{"managed images", []step{
+var managedImages = chapter{title: "managed images", steps: []step{
 	{
 		promise: "the managed base image is listed", operation: "ListManagedMicrovmImages",
 		want: members{"items": count(1), "items.0.imageArn": baseImage, "items.0.createdAt": someTime, "nextToken": absent},
 	},
+	{promise: "it is the only one on its page", operation: "ListManagedMicrovmImages", pageSize: 1, want: members{"items": count(1)}},
 	{
 		promise: "its versions come in pages, newest first", operation: "ListManagedMicrovmImageVersions",
 		input: object{"imageIdentifier": baseImage}, pageSize: 1,
@@ -78,7 +79,7 @@ var managedImages = chapter{"managed images", []step{
 	},
 }}
 
-var imageBegins = chapter{"an image begins to be built", []step{
+var imageBegins = chapter{title: "an image begins to be built", steps: []step{
 	{
 		promise: "an image is CREATING, and all its settings are echoed", operation: "CreateMicrovmImage", input: object(fullImage),
 		want: merge(echoedVersion, members{
@@ -159,7 +160,7 @@ func merge(all ...members) members {
 	return out
 }
 
-var imageIsBuilt = chapter{"an image is built", []step{
+var imageIsBuilt = chapter{title: "an image is built", steps: []step{
 	{
 		promise: "an image becomes CREATED", operation: "GetMicrovmImage", input: object{"imageIdentifier": "${image}"},
 		until: members{"state": "CREATED"}, want: members{"latestActiveImageVersion": "1.0", "latestFailedImageVersion": absent, "updatedAt": aTime},
@@ -207,7 +208,7 @@ func under(prefix string, all members) members {
 	return out
 }
 
-var failedBuild = chapter{"a build fails", []step{
+var failedBuild = chapter{title: "a build fails", steps: []step{
 	{
 		promise: "an image without an artifact begins to be built", operation: "CreateMicrovmImage",
 		input: plainImage.with("name", "failing-${client}", "codeArtifact", object{"uri": "${missingArtifact}"}),

@@ -18,7 +18,7 @@ var (
 	}
 )
 
-var launch = chapter{"microVMs are launched", []step{
+var launch = chapter{title: "microVMs are launched", steps: []step{
 	{
 		promise: "a microVM is PENDING at once, and all its settings are echoed", operation: "RunMicrovm", input: object(fullRun),
 		want: merge(echoedRun, members{"microvmId": like("microvm-" + uuidPattern), "state": "PENDING"}),
@@ -75,7 +75,7 @@ var launch = chapter{"microVMs are launched", []step{
 // token is a step that makes a token for the first VM.
 func token(promise, name string, ports ...any) step {
 	return step{
-		promise: promise, operation: "CreateMicrovmAuthToken", input: vm.with("expirationInMinutes", 60, "allowedPorts", list(ports)),
+		promise: promise, operation: "CreateMicrovmAuthToken", input: vm.with("expirationInMinutes", 60, "allowedPorts", ports),
 		want: members{"authToken.X-aws-proxy-auth": like(`[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+`)},
 		keep: map[string]string{name: "authToken.X-aws-proxy-auth"},
 	}
@@ -85,7 +85,7 @@ func token(promise, name string, ports ...any) step {
 func refusedToken(promise string, minutes int, r *refusal, ports ...any) step {
 	return step{
 		promise: promise, operation: "CreateMicrovmAuthToken",
-		input: vm.with("expirationInMinutes", minutes, "allowedPorts", list(ports)), refusal: r,
+		input: vm.with("expirationInMinutes", minutes, "allowedPorts", ports), refusal: r,
 	}
 }
 
@@ -106,7 +106,7 @@ func counted(n int) step {
 
 var allPorts = object{"allPorts": object{}}
 
-var endpoint = chapter{"tokens and endpoints", []step{
+var endpoint = chapter{title: "tokens and endpoints", steps: []step{
 	token("a token opens a port", "token", port(8080)),
 	token("or a range of ports", "rangeToken", portRange(8000, 8100), port(9999)),
 	token("or all ports", "allToken", allPorts),
@@ -136,7 +136,7 @@ var endpoint = chapter{"tokens and endpoints", []step{
 
 func ptr(r request) *request { return &r }
 
-var sleep = chapter{"microVMs sleep and wake", []step{
+var sleep = chapter{title: "microVMs sleep and wake", steps: []step{
 	{promise: "a microVM is suspended", operation: "SuspendMicrovm", input: object(vm)},
 	{promise: "and becomes SUSPENDED", operation: "GetMicrovm", input: object(vm), until: members{"state": "SUSPENDED"}, want: members{"stateReason": absent}},
 	{promise: "once more has no effect", operation: "SuspendMicrovm", input: object(vm)},
@@ -153,7 +153,7 @@ var sleep = chapter{"microVMs sleep and wake", []step{
 	{promise: "once more has no effect", operation: "ResumeMicrovm", input: object(second)},
 }}
 
-var shell = chapter{"shells", []step{
+var shell = chapter{title: "shells", steps: []step{
 	{
 		promise: "a shell needs its connector", operation: "CreateMicrovmShellAuthToken", input: vm.with("expirationInMinutes", 5),
 		refusal: refused(invalid, "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."),
@@ -189,7 +189,7 @@ var shell = chapter{"shells", []step{
 
 const hasEnded = "The MicroVM ${vm} has been terminated and its state cannot be changed."
 
-var terminate = chapter{"microVMs end", []step{
+var terminate = chapter{title: "microVMs end", steps: []step{
 	{promise: "a microVM is terminated", operation: "TerminateMicrovm", input: object(vm)},
 	{
 		promise: "and becomes TERMINATED", operation: "GetMicrovm", input: object(vm), until: members{"state": "TERMINATED"},

@@ -5,7 +5,7 @@ func refusedImage(promise string, r *refusal, changes ...any) step {
 	return step{promise: promise, operation: "CreateMicrovmImage", input: plainImage.with(changes...), refusal: r}
 }
 
-var refusedImages = chapter{"images that cannot be", []step{
+var refusedImages = chapter{title: "images that cannot be", steps: []step{
 	refusedImage("a name has letters, digits, dash and underscore", refused(invalid, "1 validation error detected: Value 'not a name' "+constraint("name", pattern+"[a-zA-Z0-9-_]+")), "name", "not a name"),
 	refusedImage("a name has at most 64 characters", refused(invalid, constraint("name", longerThan("64"))), "name", long(65)),
 	refusedImage("an image needs a name", refused(invalid, "Value null "+constraint("name", missing)), "name", nil),
@@ -78,7 +78,7 @@ func bareName(operation string) *refusal {
 
 func deniedTo(operation string) *refusal { return refused(denied, "lambda:"+operation) }
 
-var unknownImages = chapter{"images that are not there", concat(
+var unknownImages = chapter{title: "images that are not there", steps: concat(
 	onEveryImage("an image that is not there is not found", unknownImage, imageNotFound),
 	onEveryImage("images of other accounts are denied", foreignImage, deniedTo),
 	onEveryImage("an ARN with a slash is denied", slashImage, deniedTo),
@@ -102,7 +102,7 @@ func idle(maxIdle, suspended int) object {
 	return object{"maxIdleDurationSeconds": maxIdle, "suspendedDurationSeconds": suspended, "autoResumeEnabled": true}
 }
 
-var refusedRuns = chapter{"microVMs that cannot be", []step{
+var refusedRuns = chapter{title: "microVMs that cannot be", steps: []step{
 	refusedRun("a microVM lives at most 8 hours", refused(invalid, "Value '28801' "+constraint("maximumDurationInSeconds", above("28800"))), "maximumDurationInSeconds", 28801),
 	refusedRun("and at least a second", refused(invalid, constraint("maximumDurationInSeconds", below("1"))), "maximumDurationInSeconds", 0),
 	refusedRun("a payload has at most 4096 bytes, and is not repeated in the error", refused(invalid, "1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: "+longerThan("4096")), "runHookPayload", long(4097)),
@@ -148,13 +148,13 @@ func onEveryVM(promise, id string, r *refusal) []step {
 	return steps
 }
 
-var unknownVMs = chapter{"microVMs that are not there", concat(
+var unknownVMs = chapter{title: "microVMs that are not there", steps: concat(
 	onEveryVM("a microVM that is not there is not found", unknownVM, refused(notFound, "MicroVM not found: "+unknownVM)),
 	onEveryVM("an id of another form is not found either", "mvm-1", refused(notFound, "MicroVM not found: mvm-1")),
 	onEveryVM("a longer id is refused", long(257), refused(invalid, constraint("microvmIdentifier", longerThan("256")))),
 )}
 
-var refusedLists = chapter{"lists that cannot be", []step{
+var refusedLists = chapter{title: "lists that cannot be", steps: []step{
 	{promise: "a page has at most 50 items", operation: "ListMicrovms", input: object{"maxResults": 51}, refusal: refused(invalid, "Value '51' "+constraint("maxResults", above("50")))},
 	{promise: "and at least one", operation: "ListMicrovmImages", input: object{"maxResults": 0}, refusal: refused(invalid, constraint("maxResults", below("1")))},
 	{promise: "a page token that nobody gave is refused", operation: "ListMicrovms", input: object{"nextToken": "forged"}, refusal: refused(invalid)},
@@ -164,14 +164,14 @@ var refusedLists = chapter{"lists that cannot be", []step{
 	{promise: "a chipset is GRAVITON", operation: "ListMicrovmImageBuilds", input: input(firstVersion).with("chipset", "EPYC"), refusal: refused(invalid, constraint("chipset", enum+"[GRAVITON]"))},
 }}
 
-var callers = chapter{"callers who are not let in", []step{
+var callers = chapter{title: "callers who are not let in", steps: []step{
 	{promise: "a wrong secret key is refused", operation: "ListMicrovms", as: wrongSecret, refusal: refused("InvalidSignatureException")},
 	{promise: "an unknown access key is refused", operation: "ListMicrovms", as: unknownKey, refusal: refused("UnrecognizedClientException")},
 	{promise: "also for a request with a body and an ARN in its path", operation: "TagResource", as: wrongSecret, input: object{"Resource": "${image}", "Tags": object{"a": "b"}}, refusal: refused("InvalidSignatureException")},
 	{promise: "and for connectors", operation: "ListNetworkConnectors", as: wrongSecret, refusal: refused("InvalidSignatureException")},
 }}
 
-var tags = chapter{"tags", []step{
+var tags = chapter{title: "tags", steps: []step{
 	{promise: "tags are added", operation: "TagResource", input: object{"Resource": "${image}", "Tags": object{"team": "ä + b", "empty": ""}}},
 	{promise: "to those that are there", operation: "ListTags", input: object{"Resource": "${image}"}, want: members{"Tags": object{"purpose": "conformance", "team": "ä + b", "empty": ""}}},
 	{promise: "tags are changed", operation: "TagResource", input: object{"Resource": "${image}", "Tags": object{"team": "c"}}},

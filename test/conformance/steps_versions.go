@@ -1,6 +1,6 @@
 package conformance
 
-var retire = chapter{"versions are retired", []step{
+var retire = chapter{title: "versions are retired", steps: []step{
 	{promise: "a version is retired", operation: "UpdateMicrovmImageVersion", input: input(firstVersion).with("status", "INACTIVE"), want: merge(echoedVersion, members{"status": "INACTIVE", "state": "SUCCESSFUL", "updatedAt": aTime})},
 	{promise: "it is not run", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}"}, refusal: refused(notFound, "No active version found for MicroVM image ${image}")},
 	{promise: "also if it is named", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}", "imageVersion": "1.0"}, refusal: refused(notFound, "No active version found for MicroVM image ${image} and version 1.0")},
@@ -12,7 +12,7 @@ var retire = chapter{"versions are retired", []step{
 
 var updateInput = input(updateOf(plainImage)).with("clientToken", "update-${client}", "description", "the second")
 
-var updateBegins = chapter{"an image begins to be updated", []step{
+var updateBegins = chapter{title: "an image begins to be updated", steps: []step{
 	{
 		promise: "an update builds the next version and inherits nothing", operation: "UpdateMicrovmImage", input: updateInput,
 		want: members{
@@ -32,7 +32,17 @@ var updateBegins = chapter{"an image begins to be updated", []step{
 	{promise: "and a valid one", operation: "UpdateMicrovmImage", input: input(updateOf(plainImage)).with("resources", list{object{"minimumMemoryInMiB": 1}}), refusal: refused(invalid, "The requested memory size of 1 MiB is not supported")},
 }}
 
-var updated = chapter{"an image is updated", []step{
+var (
+	failingUpdate = input(updateOf(fullImage)).with("codeArtifact", object{"uri": "${missingArtifact}"})
+	echoedUpdate  = members{
+		"baseImageArn": baseImage, "baseImageVersion": "1.0", "buildRoleArn": buildRole, "codeArtifact": failingUpdate["codeArtifact"],
+		"description": fullImage["description"], "logging": fullImage["logging"], "hooks": hooks,
+		"egressNetworkConnectors": fullImage["egressNetworkConnectors"], "cpuConfigurations": fullImage["cpuConfigurations"],
+		"resources": fullImage["resources"], "additionalOsCapabilities": list{"ALL"}, "environmentVariables": object{"COLOUR": "blue"},
+	}
+)
+
+var updated = chapter{title: "an image is updated", steps: []step{
 	{promise: "an image becomes UPDATED", operation: "GetMicrovmImage", input: object{"imageIdentifier": "${updated}"}, until: members{"state": "UPDATED"}, want: members{"latestActiveImageVersion": "2.0", "createdAt": "${createdAt}", "tags": object{"purpose": "conformance"}}},
 	{promise: "its versions come in pages, newest first", operation: "ListMicrovmImageVersions", input: object{"imageIdentifier": "${image}"}, pageSize: 1, want: members{"items": count(2), "items.0.imageVersion": "2.0", "items.0.status": "ACTIVE", "items.0.environmentVariables": absent, "items.1.imageVersion": "1.0", "items.1.status": "ACTIVE"}},
 	{promise: "builds come in pages", operation: "ListMicrovmImageBuilds", input: secondVersion, pageSize: 1, want: members{"items": count(1), "items.0.buildState": "SUCCESSFUL"}},
@@ -51,11 +61,11 @@ var updated = chapter{"an image is updated", []step{
 	{promise: "and is gone then", operation: "GetMicrovmImageVersion", input: input(firstVersion).with("imageVersion", "${deletedVersion}"), gone: true, refusal: refused(notFound, "MicroVMImage not found for MicroVMImage: ${image}, Version: 1.0")},
 	{promise: "the image is UPDATED", operation: "GetMicrovmImage", input: object{"imageIdentifier": "${updated}"}, until: members{"state": "UPDATED"}, want: members{"latestActiveImageVersion": "2.0"}},
 	{promise: "the last version cannot be deleted alone", operation: "DeleteMicrovmImageVersion", input: secondVersion, refusal: refused(invalid, "This is the last version. Please delete the entire image")},
-	{promise: "an update can fail", operation: "UpdateMicrovmImage", input: input(updateOf(plainImage)).with("codeArtifact", object{"uri": "${missingArtifact}"}), want: members{"imageVersion": "3.0"}, keep: map[string]string{"failed": "imageArn"}},
+	{promise: "an update can fail, and has all settings echoed", operation: "UpdateMicrovmImage", input: failingUpdate, want: merge(echoedUpdate, members{"imageVersion": "3.0", "state": "UPDATING"}), keep: map[string]string{"failed": "imageArn"}},
 	{promise: "and the image is UPDATE_FAILED", operation: "GetMicrovmImage", input: object{"imageIdentifier": "${failed}"}, until: members{"state": "UPDATE_FAILED"}, want: members{"latestActiveImageVersion": "2.0", "latestFailedImageVersion": "3.0"}},
 }}
 
-var deleted = chapter{"an image is deleted", []step{
+var deleted = chapter{title: "an image is deleted", steps: []step{
 	{promise: "an image is deleted", operation: "DeleteMicrovmImage", input: object{"imageIdentifier": "${image}"}, want: members{"imageIdentifier": "${image}", "state": "DELETING"}},
 	{promise: "and is gone then", operation: "GetMicrovmImage", input: object{"imageIdentifier": "${image}"}, gone: true, refusal: refused(notFound, "MicroVMImage not found for MicroVMImageID: ${image}")},
 	{promise: "also from the list", operation: "ListMicrovmImages", input: object{"nameFilter": "conformance-${client}"}, want: members{"items": absent}},

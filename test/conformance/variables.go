@@ -22,6 +22,16 @@ func (u unset) Error() string {
 	return "an earlier step did not get " + strings.Join(u, ", ")
 }
 
+// within tells whether all that is missing is among names.
+func (u unset) within(names map[string]bool) bool {
+	for _, name := range u {
+		if !names[name] {
+			return false
+		}
+	}
+	return true
+}
+
 // expand puts values into everything in a step that may hold placeholders.
 func (v variables) expand(s step) (out step, err error) {
 	missing := map[string]bool{}

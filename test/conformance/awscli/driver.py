@@ -10,11 +10,12 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CLI = Path(sys.executable).parent / "aws"
 BASE = os.environ | {"AWS_CONFIG_FILE": str(Path(__file__).parent / "config"), "AWS_PAGER": ""}
-UNSENT = 252  # exit status of wrong arguments
+USAGE = 2  # exit status of wrong arguments
 SERVICE_ERROR = re.compile(r"An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ?(.*)", re.DOTALL)
 
 
@@ -51,10 +52,15 @@ def answer(request):
     error = SERVICE_ERROR.search(done.stderr.strip())
     if error:
         return {"error": {"name": error[1], "message": error[2], "status": -1}}
-    status = 0 if done.returncode == UNSENT else -1
-    return {"error": {"name": f"exit status {done.returncode}", "message": done.stderr.strip().splitlines()[-1], "status": status}}
+    unsent = done.returncode == USAGE or "Parameter validation failed" in done.stderr
+    return {"error": {"name": f"exit status {done.returncode}", "message": done.stderr.strip().splitlines()[-1], "status": 0 if unsent else -1}}
 
 
-for line in sys.stdin:
+def serve(line):
     asked = json.loads(line)
-    print(json.dumps({"id": asked["id"]} | answer(asked)), flush=True)
+    os.write(sys.stdout.fileno(), json.dumps({"id": asked["id"]} | answer(asked)).encode() + b"\n")
+
+
+with ThreadPoolExecutor() as threads:
+    for line in sys.stdin:
+        threads.submit(serve, line)

@@ -29,7 +29,7 @@ func Install(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "dormouse-e2e", name)
+	dir := filepath.Join(cache, "dormouse", "clients", "js-"+name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}

@@ -76,7 +76,10 @@ impl FromJson for String {
 
 impl FromJson for i32 {
     fn from_json(value: &Value) -> Result<Self, String> {
-        value.as_i64().and_then(|n| n.try_into().ok()).ok_or_else(|| format!("{value} is no i32"))
+        value
+            .as_i64()
+            .and_then(|n| n.try_into().ok())
+            .ok_or_else(|| format!("{value} is no i32"))
     }
 }
 
@@ -88,7 +91,12 @@ impl FromJson for bool {
 
 impl<T: FromJson> FromJson for Vec<T> {
     fn from_json(value: &Value) -> Result<Self, String> {
-        value.as_array().ok_or_else(|| format!("{value} is no list"))?.iter().map(T::from_json).collect()
+        value
+            .as_array()
+            .ok_or_else(|| format!("{value} is no list"))?
+            .iter()
+            .map(T::from_json)
+            .collect()
     }
 }
 

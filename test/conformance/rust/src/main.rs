@@ -12,8 +12,8 @@ mod operation;
 use std::io::{self, BufRead, Write};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_smithy_http_client::Builder;
 use aws_sdk_lambdamicrovms::config::Credentials;
+use aws_smithy_http_client::Builder;
 use serde_json::{Value, json};
 
 use operation::{Failure, Input};
