@@ -2,12 +2,15 @@ package microvm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
@@ -95,6 +98,9 @@ func (m *Manager) take(ctx context.Context, s *session, dir string, size Size) (
 	if err := s.client.Quiesce(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.rehearse(ctx); err != nil {
+		return nil, err
+	}
 	select {
 	case <-m.clock.After(calmDown):
 	case <-ctx.Done():
@@ -117,6 +123,21 @@ func (m *Manager) take(ctx context.Context, s *session, dir string, size Size) (
 	machine := m.cfg.Present
 	machine.CPUs, machine.MemoryMiB, machine.DiskBytes = size.CPUs, size.MemoryMiB, size.DiskBytes
 	return snapshot.Seal(dir, snapshot.Manifest{CreatedAt: m.clock.Now().UTC(), Machine: machine, Secret: s.secret[:]})
+}
+
+// rehearse puts a running guest through a restore, so that the first real one finds everything it
+// needs made: kernel objects, the agent's memory and stacks, names of the length they will have.
+func (s *session) rehearse(ctx context.Context) error {
+	request := guest.RestoreRequest{Secret: s.secret, Hostname: "microvm-" + uuid.Nil.String()}
+	for _, random := range [][]byte{request.MachineID[:], request.Entropy[:]} {
+		if _, err := rand.Read(random); err != nil {
+			return fmt.Errorf("rehearse a restore: %w", err)
+		}
+	}
+	if _, err := s.client.Restore(ctx, request); err != nil {
+		return fmt.Errorf("rehearse a restore: %w", err)
+	}
+	return nil
 }
 
 // follower passes on what the app writes and remembers how it ended.

@@ -19,8 +19,10 @@ type Config struct {
 	MemoryMiB int
 	Memory    string // file that holds guest memory
 	Root      string // read-only disk, a file
-	Data      string // writable disk, a file; in Prepare it may be "" and come by AttachData
-	DataBytes int64  // size of Data
+	Data      string // writable disk, a file; one put there by AttachData has the same size
+
+	// Ahead: nobody waits for this machine yet, so whatever makes it faster later may take its time.
+	Ahead bool
 
 	// Only a boot needs these; a restored guest has its kernel in memory.
 	Kernel      string
@@ -46,7 +48,8 @@ type Driver interface {
 
 // Machine is one VMM process. Its methods are not safe for concurrent use, but for Memory, Done, Kill and PID.
 type Machine interface {
-	// AttachData puts a file behind the writable disk of a prepared machine that has not loaded yet.
+	// AttachData puts another file behind the writable disk of a prepared machine that has not loaded
+	// yet, and lets go of Config.Data.
 	AttachData(ctx context.Context, path string) error
 	// Memory gives access to guest memory. Pages of a checkpoint go in before Load, because
 	// loading the device state reads the virtqueues in guest memory.

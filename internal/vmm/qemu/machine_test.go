@@ -36,12 +36,13 @@ func scratchFile(t *testing.T) *os.File {
 
 func TestADiskIsAttachedByDescriptor(t *testing.T) {
 	m, q := over(t)
-	orders := q.answering([]string{agreed}, []string{agreed}, []string{agreed}, []string{agreed})
+	orders := q.answering([]string{agreed}, []string{agreed}, []string{agreed}, []string{agreed}, []string{agreed})
 	require.NoError(t, m.AttachData(t.Context(), scratchFile(t).Name()))
 	require.Equal(t, []string{
 		`add-fd {"fdset-id":1} (1 files)`,
 		`blockdev-add {"cache":{"no-flush":true},"discard":"unmap","driver":"file","filename":"/dev/fdset/1","locking":"off","node-name":"data1"} (0 files)`,
 		`blockdev-reopen {"options":[{"discard":"unmap","driver":"raw","file":"data1","node-name":"data"}]} (0 files)`,
+		`blockdev-del {"node-name":"data0"} (0 files)`,
 		`remove-fd {"fdset-id":1} (0 files)`,
 	}, said(<-orders))
 }
