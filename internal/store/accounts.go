@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 )
 
@@ -129,6 +130,17 @@ func (s *Store) EnsureDefaults(ctx context.Context, now time.Time) (Credential, 
 		return Credential{}, fmt.Errorf("make default account: %w", err)
 	}
 	return cred, nil
+}
+
+// NewAccountID makes up an account id: twelve digits, which does not begin with those of the
+// default account. It is not stored.
+func NewAccountID() string {
+	const from, to = 100_000_000_000, 1_000_000_000_000
+	n, err := rand.Int(rand.Reader, big.NewInt(to-from))
+	if err != nil {
+		panic("store: the system's random numbers failed: " + err.Error()) // rand.Reader never does
+	}
+	return n.Add(n, big.NewInt(from)).String()
 }
 
 // NewCredential makes up an access key in the form clients expect: an id of AKIA and 16 characters,
