@@ -1,8 +1,8 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -12,7 +12,7 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
-	var assetsDir string
+	var assetsDir, output string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host gives microVMs, and what is missing, with the fix",
@@ -20,21 +20,23 @@ func doctorCommand() *cobra.Command {
 each. The exit status is 1 if microVMs cannot run here.`,
 		Example: "  dormouse doctor\n  dormouse doctor --output json",
 		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
+			if err != nil {
+				return err
+			}
+			findings := doctor.Check(cmd.Context(), doctor.Config{DataDir: dir, Assets: func() error { return verifyAssets(assetsDir) }})
+			if err := printFindings(cmd, findings, output); err != nil {
+				return err
+			}
+			if !doctor.Healthy(findings) {
+				return exitStatus(1)
+			}
+			return nil
+		},
 	}
 	cmd.Flags().StringVar(&assetsDir, "assets", assets.DefaultDir(), "folder that `make setup` filled")
-	format := addOutput(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		dir, err := dataDir(cmd)
-		if err != nil {
-			return err
-		}
-		findings := doctor.Check(cmd.Context(), doctor.Config{DataDir: dir, Assets: func() error { return verifyAssets(assetsDir) }})
-		err = format.print(cmd, findings, func(w io.Writer) error { return printFindings(w, findings) })
-		if err == nil && !doctor.Healthy(findings) {
-			err = exitStatus(1)
-		}
-		return err
-	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
 
@@ -46,8 +48,17 @@ func verifyAssets(dir string) error {
 	return set.Verify()
 }
 
-func printFindings(w io.Writer, findings []doctor.Finding) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func printFindings(cmd *cobra.Command, findings []doctor.Finding, output string) error {
+	switch output {
+	case "json":
+		out := json.NewEncoder(cmd.OutOrStdout())
+		out.SetIndent("", "  ")
+		return out.Encode(findings)
+	case "text":
+	default:
+		return fmt.Errorf("--output is text or json, not %q", output)
+	}
+	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, f := range findings {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Status, f.Name, f.Detail)
 		if f.Fix != "" {

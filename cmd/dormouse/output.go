@@ -11,53 +11,54 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// output is the flag --output of commands that print records: text for people, json for programs.
-type output string
+// outputFormat is the flag --output of commands that print records: text for people, json for programs.
+type outputFormat string
 
-const (
-	outputText output = "text"
-	outputJSON output = "json"
-)
-
-// addOutput gives a command the flag.
-func addOutput(cmd *cobra.Command) *output {
-	o := outputText
-	cmd.Flags().VarP(&o, "output", "o", "text or json")
-	return &o
+// outputFlag gives a command the flag.
+func outputFlag(cmd *cobra.Command) *outputFormat {
+	format := outputFormat("text")
+	cmd.Flags().VarP(&format, "output", "o", "for people, or JSON for programs")
+	return &format
 }
 
-// Set implements pflag.Value.
-func (o *output) Set(text string) error {
-	switch output(text) {
-	case outputText, outputJSON:
-		*o = output(text)
-		return nil
-	}
-	return fmt.Errorf("it is text or json, not %q", text)
-}
+func (f *outputFormat) json() bool { return *f == "json" }
 
-func (o *output) String() string { return string(*o) }
+func (f *outputFormat) String() string { return string(*f) }
 
 // Type implements pflag.Value.
-func (*output) Type() string { return "string" }
+func (*outputFormat) Type() string { return "text|json" }
 
-// print writes value as JSON, or what text writes.
-func (o output) print(cmd *cobra.Command, value any, text func(w io.Writer) error) error {
-	if o == outputText {
-		return text(cmd.OutOrStdout())
+// Set implements pflag.Value.
+func (f *outputFormat) Set(text string) error {
+	if text != "text" && text != "json" {
+		return fmt.Errorf("it is text or json, not %q", text)
 	}
-	out := json.NewEncoder(cmd.OutOrStdout())
+	*f = outputFormat(text)
+	return nil
+}
+
+// screen is where a command writes its results.
+type screen struct{ out io.Writer }
+
+func screenOf(cmd *cobra.Command) screen { return screen{cmd.OutOrStdout()} }
+
+// Printf writes text.
+func (s screen) Printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
+
+// JSON writes one indented document.
+func (s screen) JSON(value any) error {
+	out := json.NewEncoder(s.out)
 	out.SetIndent("", "  ")
 	return out.Encode(value)
 }
 
-// printTable writes rows under a header, in columns.
-func printTable(w io.Writer, header []string, rows [][]string) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// Table writes rows under a header.
+func (s screen) Table(header []string, rows [][]string) {
+	table := tabwriter.NewWriter(s.out, 0, 0, 3, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
 		fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
-	return table.Flush()
+	_ = table.Flush() // the terminal is gone
 }
 
 // showTime is how tables show a point in time.
