@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,16 +66,6 @@ func openDataDir(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("another dormouse serves from %s: stop it, or choose another --data-dir", dir)
 	}
 	return func() { lock.Close() }, nil
-}
-
-// openRecords opens the database of a folder that a daemon has served from. Another folder is left
-// as it is: opening a database that is not there would make one.
-func openRecords(ctx context.Context, dir string) (*store.Store, error) {
-	path := filepath.Join(dir, databaseFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(path)
-	}
-	return store.Open(ctx, path)
 }
 
 func writeAccessKey(dir string, c store.Credential) error {

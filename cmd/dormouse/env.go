@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -10,27 +12,51 @@ import (
 )
 
 func envCommand() *cobra.Command {
-	return &cobra.Command{
+	var account, credential string
+	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print what points the AWS CLI, SDKs and curl at this daemon",
 		Long: `Print export lines for the shell. After them the AWS CLI and every AWS SDK talk to this
-daemon, and curl --cacert "$DORMOUSE_CA_BUNDLE" trusts the endpoints of its microVMs.`,
+daemon, and curl --cacert "$DORMOUSE_CA_BUNDLE" trusts the endpoints of its microVMs.
+
+The access key is the oldest one of the default account, or of --account, or the one --credentials names.`,
 		Example: `  eval "$(dormouse env)"
-  aws lambda-microvms list-microvms`,
+  aws lambda-microvms list-microvms
+  eval "$(dormouse env --account team-a)"`,
 		Args: cobra.NoArgs,
-		RunE: runEnv,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
+			if err != nil {
+				return err
+			}
+			key, err := envKey(cmd.Context(), dir, account, credential)
+			if err != nil {
+				return err
+			}
+			return printEnv(cmd, dir, key)
+		},
 	}
+	cmd.Flags().StringVar(&account, "account", "", "id or name of the account to act as")
+	cmd.Flags().StringVar(&credential, "credentials", "", "id of the access key to use")
+	return cmd
 }
 
-func runEnv(cmd *cobra.Command, _ []string) error {
-	dir, err := dataDir(cmd)
+// envKey is the access key that the lines export. The default one is in a file of its own, so that
+// nothing but that file is read for it.
+func envKey(ctx context.Context, dir, account, credential string) (key accessKey, err error) {
+	if account == "" && credential == "" {
+		return key, readJSON(filepath.Join(dir, credentialsFile), &key)
+	}
+	records, err := openRecords(ctx, dir)
 	if err != nil {
-		return err
+		return accessKey{}, err
 	}
-	var key accessKey
-	if err := readJSON(filepath.Join(dir, credentialsFile), &key); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	chosen, err := chooseKey(ctx, records, account, credential)
+	return accessKey{chosen.AccountID, chosen.AccessKeyID, chosen.Secret}, err
+}
+
+func printEnv(cmd *cobra.Command, dir string, key accessKey) error {
 	var daemon listenAddresses
 	if err := readJSON(filepath.Join(dir, daemonFile), &daemon); err != nil {
 		return err

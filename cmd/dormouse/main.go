@@ -51,7 +51,8 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
 	}
 	root.PersistentFlags().String("data-dir", defaultDataDir(), "folder that holds everything Dormouse keeps")
-	root.AddCommand(serveCommand(), envCommand(), doctorCommand(), logsCommand(), eventsCommand(), prepareCommand(), versionCommand())
+	root.AddCommand(serveCommand(), envCommand(), doctorCommand(), logsCommand(), eventsCommand(),
+		accountCommand(), credentialsCommand(), prepareCommand(), versionCommand())
 	return root
 }
 

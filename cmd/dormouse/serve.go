@@ -44,6 +44,7 @@ type serveOptions struct {
 	egressPrivate  []string
 	warm           int
 	keepTerminated time.Duration
+	limits         limits
 	offline        bool
 	verbose        bool
 }
@@ -82,6 +83,7 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
+	o.limits.addFlags(f)
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
 	return cmd
@@ -91,6 +93,10 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 func serve(ctx context.Context, o serveOptions) (err error) {
 	log := newLog(o.verbose)
 	clock := clockwork.NewRealClock()
+	rates, quotas, err := o.limits.parse()
+	if err != nil {
+		return err
+	}
 	installed, err := install(ctx, o, log)
 	if err != nil {
 		return err
@@ -106,6 +112,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	defer records.Close()
+	records.Limit(quotas)
 	key, err := records.EnsureDefaults(ctx, clock.Now())
 	if err != nil {
 		return err
@@ -157,7 +164,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
 	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
+	api.Limit(rates)
+	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records, clock})
 }
 
 // parts is the wired program.
@@ -169,6 +177,7 @@ type parts struct {
 	images   *image.Manager
 	builders *microvm.Builders
 	records  *store.Store
+	clock    clockwork.Clock
 }
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
@@ -195,7 +204,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
-	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
+	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, p.clock, log); return nil })
 	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
 	servers.Go(func() error {
 		<-ctx.Done()
