@@ -41,6 +41,7 @@ func NewHandler(backend Backend, auth *Authenticator, log *slog.Logger, clock cl
 // exchange is one request on its way to an answer.
 type exchange struct {
 	operation string
+	service   string // of the operation, "" until it is known
 	caller    Caller
 }
 
@@ -93,7 +94,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (in
 		}
 		return 0, nil, err
 	}
-	x.operation = op.Name
+	x.operation, x.service = op.Name, op.Service
 	out, err := h.call(WithCaller(r.Context(), caller), op, func(in any) error {
 		return op.decode(labels, rawQuery, body, in)
 	})
@@ -123,6 +124,7 @@ func (h *Handler) refusal(ctx context.Context, err error, x *exchange) *Error {
 	} else if _, known := refusal.kind(); !known {
 		refusal = Internal(err)
 	}
+	refusal = refusal.of(x.service)
 	switch {
 	case ctx.Err() != nil:
 		h.log.DebugContext(ctx, "api client went away", attributes...)
