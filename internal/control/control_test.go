@@ -172,11 +172,14 @@ func (f *fakeVMs) Run(ctx context.Context, spec microvm.RunSpec) (store.MicroVM,
 	if f.err != nil {
 		return store.MicroVM{}, fmt.Errorf("run: %w", f.err)
 	}
-	f.n++
+	n := f.n + 1
 	vm := spec.VM
 	vm.State, vm.StartedAt, vm.EndpointID = store.VMPending, f.clock.Now(), uuid.NewString()
-	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", f.n/250, f.n%250+1)
+	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", n/250, n%250+1)
 	err := f.st.InsertMicroVM(ctx, vm, spec.Token, store.Event{Subject: vm.ID, RequestID: microvm.RequestIDFrom(ctx)})
+	if err == nil {
+		f.n = n
+	}
 	return vm, err
 }
 

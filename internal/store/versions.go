@@ -13,8 +13,15 @@ func scanVersion(row scanner) (v ImageVersion, err error) {
 	return v, err
 }
 
-// addVersion inserts a version and its build.
+// addVersion inserts a version and its build. *ConnectorError: its connector is gone.
 func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, v ImageVersion, b Build, e Event) error {
+	var account string
+	if err := tx.QueryRowContext(ctx, `SELECT account_id FROM images WHERE id = ?`, v.ImageID).Scan(&account); err != nil {
+		return missing(err)
+	}
+	if err := requireConnectors(ctx, tx, account, v.Config.EgressConnectors); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO image_versions (image_id, major, version, state, status, config, created_at, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		v.ImageID, v.Major, v.Version, v.State, v.Status, jsonOf(&v.Config), nanos(v.CreatedAt), nanos(v.UpdatedAt))
@@ -31,7 +38,7 @@ func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, v ImageVersion, b Bu
 // version's build, moves the image to UPDATING and claims the client token if there is one: all
 // or nothing. The number of the version (v.Major, v.Version, and the build's and the token's) is
 // handed out here, because only the transaction knows it; the version comes back with it.
-// ErrTokenUsed, ErrNotFound and ErrConflict as in CreateImage and ChangeImage.
+// ErrTokenUsed, *ConnectorError, ErrNotFound and ErrConflict as in CreateImage and ChangeImage.
 func (s *Store) AddVersion(ctx context.Context, from []string, v ImageVersion, b Build, token *ClientToken, e Event) (ImageVersion, Build, error) {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		change := ImageChange{ImageID: v.ImageID, From: from, To: ImageUpdating, At: v.CreatedAt}
