@@ -166,9 +166,12 @@ func QuotaExceeded(format string, args ...any) *Error {
 	return Errorf(ServiceQuotaExceededException, format, args...)
 }
 
-// AccessDenied refuses what the caller may not do: 403.
+// AccessDenied refuses what the caller may not do: 403. The live front end sends the text of these
+// refusals in a member with a capital letter (spec/api.md 1.4).
 func AccessDenied(format string, args ...any) *Error {
-	return Errorf(AccessDeniedException, format, args...)
+	e := Errorf(AccessDeniedException, format, args...)
+	e.capitalMessage = true
+	return e
 }
 
 // InsufficientCapacity says that this host is full now: 500, which clients retry.

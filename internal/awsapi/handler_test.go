@@ -65,7 +65,7 @@ func TestErrorsOfTheBackendTravelWithTheirDeclaredMembers(t *testing.T) {
 		{awsapi.Conflict("m"), 409, `{"message":"m","resourceId":null,"resourceType":null}`},
 		{awsapi.QuotaExceeded("m").WithQuota("lambda", "L-CD1C0CC4"), 402, `{"message":"m","resourceId":null,"resourceType":null,"serviceCode":"lambda","quotaCode":"L-CD1C0CC4"}`},
 		{awsapi.Validation("%s", "100% <b>"), 400, `{"message":"100% <b>"}`},
-		{awsapi.AccessDenied("m"), 403, `{"message":"m"}`},
+		{awsapi.AccessDenied("m"), 403, `{"Message":"m"}`},
 		{awsapi.InsufficientCapacity("m"), 500, `{"message":"m"}`},
 		{awsapi.Throttling("m"), 429, `{"message":"m","serviceCode":null,"quotaCode":null}`},
 		{awsapi.Errorf(awsapi.InvalidParameterValueException, "m"), 400, `{"Type":"User","message":"m"}`},
@@ -77,6 +77,43 @@ func TestErrorsOfTheBackendTravelWithTheirDeclaredMembers(t *testing.T) {
 		require.JSONEq(t, c.body, a.Body)
 		require.Empty(t, a.Header.Get("retry-after"))
 	}
+}
+
+// connectorBackend answers GetNetworkConnector with an error.
+type connectorBackend struct {
+	awsapi.UnimplementedBackend
+	err error
+}
+
+func (b connectorBackend) GetNetworkConnector(context.Context, *awsapi.GetNetworkConnectorInput) (*awsapi.GetNetworkConnectorOutput, error) {
+	return nil, b.err
+}
+
+func TestErrorsOfLambdaCoreHaveItsNamesAndForms(t *testing.T) {
+	const path = "/2026-04-04/network-connectors/"
+	for _, c := range []struct {
+		err    error
+		status int
+		code   awsapi.ErrorCode
+		body   string
+	}{
+		{awsapi.NotFound("m").WithResource("i", "t"), 404, awsapi.ResourceNotFoundException, `{"Type":"User","Message":"m"}`},
+		{awsapi.Validation("m"), 400, awsapi.InvalidParameterValueException, `{"Type":"User","message":"m"}`},
+		{awsapi.Conflict("m"), 409, awsapi.ResourceConflictException, `{"Type":"User","message":"m"}`},
+		{awsapi.QuotaExceeded("m"), 400, awsapi.NetworkConnectorLimitExceededException, `{"Type":"User","message":"m"}`},
+		{awsapi.Throttling("m"), 429, awsapi.TooManyRequestsException, `{"Type":"User","message":"m","Reason":null}`},
+		{awsapi.AccessDenied("m"), 403, awsapi.AccessDeniedException, `{"Message":"m"}`},
+		{errors.New("disk"), 500, awsapi.ServiceException, `{"Type":"Server","Message":"The service encountered an internal error. Please try again."}`},
+	} {
+		a := newServer(connectorBackend{err: c.err}).call(t, "GET", path+"office", "")
+		require.Equal(t, c.status, a.Status)
+		require.Equal(t, string(c.code), a.ErrorType())
+		require.JSONEq(t, c.body, a.Body)
+	}
+	a := newServer(connectorBackend{}).call(t, "GET", path, "")
+	requireError(t, a, 400, awsapi.InvalidParameterValueException, "1 validation error detected: Value '' at 'Identifier' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	a = newServer(connectorBackend{}).call(t, "PUT", path+"office", "[]")
+	requireError(t, a, 400, awsapi.InvalidParameterValueException, "Expected null")
 }
 
 func TestRetryAfterIsSentInWholeSeconds(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -60,8 +61,10 @@ const host = "api.test"
 
 func outgoing(t testing.TB, method, target, body string) *http.Request {
 	t.Helper()
-	out, err := http.NewRequest(method, "http://"+host+target, strings.NewReader(body))
+	out, err := http.NewRequest(method, "http://"+host, strings.NewReader(body))
 	require.NoError(t, err)
+	path, query, _ := strings.Cut(target, "?")
+	out.URL = &url.URL{Scheme: "http", Opaque: "//" + host + path, RawQuery: query} // the path as it is
 	return out
 }
 

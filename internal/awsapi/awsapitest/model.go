@@ -37,6 +37,7 @@ type ModelShape struct {
 	Members            map[string]ModelShape
 	Items, Key, Value  *ModelShape
 	Enum               []string
+	Pattern            string
 	MaxLength, Maximum *int64
 
 	iso bool // a timestamp that is a text
@@ -66,6 +67,7 @@ type companionShape struct {
 	Member          struct{ Shape string }
 	Value           struct{ Shape string }
 	Enum            []string
+	Pattern         string
 	TimestampFormat string
 }
 
