@@ -20,6 +20,13 @@ const (
 	DefaultImageHookSeconds = 30    // ready and validate hooks
 )
 
+// The managed connectors of a request that names none. A microVM's way out is then that of its
+// image version.
+const (
+	DefaultIngress     = "HTTP_INGRESS"
+	DefaultImageEgress = "INTERNET_EGRESS"
+)
+
 // MemorySizesMiB are the values minimumMemoryInMiB can have.
 var MemorySizesMiB = []int32{512, 1024, 2048, 4096, 8192}
 

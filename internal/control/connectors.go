@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	httpIngress    = "HTTP_INGRESS"
-	internetEgress = "INTERNET_EGRESS"
+	httpIngress    = awsapi.DefaultIngress
+	internetEgress = awsapi.DefaultImageEgress
 )
 
 // direction is which way the traffic of a connector goes.
