@@ -29,7 +29,7 @@ var (
 // Examples are the requests and responses of spec/wire-examples.md, chapter 2.
 func Examples(t testing.TB) []Example {
 	t.Helper()
-	_, chapter, found := strings.Cut(string(spec(t, "wire-examples.md")), "\n## 2. ")
+	_, chapter, found := strings.Cut(string(Spec(t, "wire-examples.md")), "\n## 2. ")
 	require.True(t, found)
 	chapter, _, _ = strings.Cut(chapter, "\n## 3. ")
 
@@ -48,8 +48,8 @@ func Examples(t testing.TB) []Example {
 	return list
 }
 
-// spec reads a file of the folder spec.
-func spec(t testing.TB, name string) []byte {
+// Spec reads a file of the folder spec.
+func Spec(t testing.TB, name string) []byte {
 	t.Helper()
 	_, here, _, ok := runtime.Caller(0)
 	require.True(t, ok)

@@ -47,7 +47,7 @@ type ModelShape struct {
 func ReadModel(t testing.TB) Model {
 	t.Helper()
 	var m Model
-	require.NoError(t, json.Unmarshal(spec(t, "model.json"), &m))
+	require.NoError(t, json.Unmarshal(Spec(t, "model.json"), &m))
 	for _, companion := range m.CompanionServices {
 		for name, op := range companion.Operations {
 			m.Operations[name] = ModelOperation{
