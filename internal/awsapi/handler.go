@@ -51,13 +51,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerRequestID, x.caller.RequestID)
 
 	status, body, err := h.serve(w, r, x)
-	if err != nil {
+	switch {
+	case err != nil:
 		refusal := h.refusal(r.Context(), err, x)
 		refusal.write(w)
 		status = refusal.Status()
-	} else if status == http.StatusNoContent {
+	case status == http.StatusNoContent:
 		w.WriteHeader(status)
-	} else {
+	default:
 		w.Header().Set("content-type", "application/json")
 		writeBody(w, status, body)
 	}

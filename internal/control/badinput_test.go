@@ -115,7 +115,14 @@ func TestBadInputIsRefusedInTheServicesWords(t *testing.T) {
 		"tags of no image":  {"GET", tagsPath + label(exampleImage+"2"), "", 404, missing, "MicroVMImage not found for MicroVMImageID: " + exampleImage + "2"},
 		"tag key of 129":    {"POST", tagsPath + label(exampleImage), `{"Tags":{"` + strings.Repeat("k", 129) + `":""}}`, 400, invalid, one + "Value '{" + strings.Repeat("k", 129) + "=}' at 'Tags" + at + `Map keys must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: ([\p{L}\p{Z}\p{N}_.:/=+\-@]*), Member must not be null]`},
 		"nothing to tag":    {"POST", tagsPath + label(exampleImage), `{}`, 400, invalid, one + "Value null at 'Tags" + at + "Member must not be null"},
-		"bad connector":     {"POST", "/2026-04-04/network-connectors", `{"Name":"a b","Configuration":{"VpcEgressConfiguration":{"SubnetIds":[]}}}`, 400, "InvalidParameterValueException", two + "Value 'a b' at 'Name" + at + "Member must satisfy regular expression pattern: " + connectorPattern(t) + "; Value '[]' at 'Configuration.VpcEgressConfiguration.SubnetIds" + at + empty},
+		"bad role": {"POST", imagesPath, strings.Replace(newImage("n"), roleARN, "arn:aws:iam::12:role/xyz", 1), 400, invalid, one + "Value 'arn:aws:iam::12:role/xyz' at 'buildRoleArn" + at +
+			`Member must satisfy regular expression pattern: arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`},
+		"bad base image":         {"POST", imagesPath, strings.Replace(newImage("n"), baseARN, "al2023-1", 1), 400, invalid, "Invalid ARN format: al2023-1"},
+		"bad egress":             {"POST", imagesPath, newImage("n", `"egressNetworkConnectors":["INTERNET_EGRESS"]`), 400, invalid, "Malformed network connector ARN: INTERNET_EGRESS"},
+		"no such egress":         {"POST", imagesPath, newImage("n", `"egressNetworkConnectors":["`+managed("NO_EGRESS")+`"]`), 400, invalid, "Unrecognized managed network connector ARN: " + managed("NO_EGRESS")},
+		"connector by other ARN": {"GET", connectorsPath + "/" + label(exampleImage), "", 400, "InvalidParameterValueException", "Invalid ARN format: " + exampleImage},
+		"connector name of 70":   {"POST", connectorsPath, newConnector(seventy), 400, "InvalidParameterValueException", two + "Value '" + seventy + "' at 'Name" + at + "Member must satisfy regular expression pattern: " + connectorPattern(t) + "; Value '" + seventy + "' at 'ClientToken" + at + "Member must have length less than or equal to 64"},
+		"bad connector":          {"POST", connectorsPath, `{"Name":"a b","Configuration":{"VpcEgressConfiguration":{"SubnetIds":[]}}}`, 400, "InvalidParameterValueException", two + "Value 'a b' at 'Name" + at + "Member must satisfy regular expression pattern: " + connectorPattern(t) + "; Value '[]' at 'Configuration.VpcEgressConfiguration.SubnetIds" + at + empty},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.call(t, c.method, c.target, c.body).RequireError(t, c.status, c.code, c.text)
@@ -165,6 +172,10 @@ func TestAPageTokenLeadsOnInItsOwnListOnly(t *testing.T) {
 	query := "?nextToken=" + strings.ReplaceAll(token, "=", "%3D")
 	require.Equal(t, 200, d.call(t, "GET", imagesPath+query, "").Status)
 
+	changed := "?nextToken=A" + query[len("?nextToken=A"):]
+	if changed == query {
+		changed = "?nextToken=B" + query[len("?nextToken=A"):]
+	}
 	other, elsewhere := d.signer, d.signer
 	other.Key, elsewhere.Region = "AKIDOTHER", "eu-west-1"
 	for name, r := range map[string]func() awsapitest.Answer{
@@ -176,7 +187,7 @@ func TestAPageTokenLeadsOnInItsOwnListOnly(t *testing.T) {
 		"another region": func() awsapitest.Answer {
 			return awsapitest.Do(d.handler, elsewhere.Request(t, "GET", imagesPath+query, ""))
 		},
-		"a letter changed": func() awsapitest.Answer { return d.call(t, "GET", imagesPath+"?nextToken=A"+query[12:], "") },
+		"a letter changed": func() awsapitest.Answer { return d.call(t, "GET", imagesPath+changed, "") },
 	} {
 		t.Run(name, func(t *testing.T) { r().RequireError(t, 400, "ValidationException", "Invalid nextToken") })
 	}

@@ -2,6 +2,7 @@
 package awsapitest
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -41,7 +42,7 @@ func (s Signer) RequestWithHash(t testing.TB, method, target, body, hash string)
 		out.Header.Set("X-Amz-Content-Sha256", hash)
 	}
 	require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), s.keys(), out, hash, s.Service, s.Region, s.At))
-	return received(method, target, body, out.Header)
+	return received(t.Context(), method, target, body, out.Header)
 }
 
 // Presigned is a request whose signature is in its query and good for the given time.
@@ -54,22 +55,22 @@ func (s Signer) Presigned(t testing.TB, method, target, body string, expires str
 	signed, header, err := v4.NewSigner().PresignHTTP(t.Context(), s.keys(), out, Hash(body), s.Service, s.Region, s.At)
 	require.NoError(t, err)
 	header.Del("Host")
-	return received(method, strings.TrimPrefix(signed, "http://"+host), body, header)
+	return received(t.Context(), method, strings.TrimPrefix(signed, "http://"+host), body, header)
 }
 
 const host = "api.test"
 
 func outgoing(t testing.TB, method, target, body string) *http.Request {
 	t.Helper()
-	out, err := http.NewRequest(method, "http://"+host, strings.NewReader(body))
+	out, err := http.NewRequestWithContext(t.Context(), method, "http://"+host, strings.NewReader(body))
 	require.NoError(t, err)
 	path, query, _ := strings.Cut(target, "?")
 	out.URL = &url.URL{Scheme: "http", Opaque: "//" + host + path, RawQuery: query} // the path as it is
 	return out
 }
 
-func received(method, target, body string, header http.Header) *http.Request {
-	in := httptest.NewRequest(method, "/", strings.NewReader(body))
+func received(ctx context.Context, method, target, body string, header http.Header) *http.Request {
+	in := httptest.NewRequestWithContext(ctx, method, "/", strings.NewReader(body))
 	in.RequestURI, in.Host, in.Header = target, host, header
 	return in
 }
