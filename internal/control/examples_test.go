@@ -100,6 +100,7 @@ func TestEveryDocumentedRequestIsCarriedOutAndAnsweredAsTheModelSays(t *testing.
 	model := awsapitest.ReadModel(t)
 	for n, x := range awsapitest.Examples(t) {
 		t.Run(fmt.Sprintf("%d %s", n, x.Operation), func(t *testing.T) {
+			t.Parallel() // they mostly wait for the disk
 			requireReasons(t, model, x)
 			d := openDoor(t)
 			if x.Operation != "CreateMicrovmImage" {
