@@ -140,7 +140,7 @@ func wireChecks() map[string]func(*testing.T, *door) {
 		"members the model lacks": func(t *testing.T, d *door) {
 			model := awsapitest.ReadModel(t)
 			created := d.call(t, "POST", imagesPath, newImage("n"))
-			require.Empty(t, model.Faults("CreateMicrovmImage", exactJSON(t, created.Body)))
+			require.Empty(t, model.Faults(t, "CreateMicrovmImage", created.Body))
 		},
 		"where an error's type is": func(t *testing.T, d *door) {
 			refusal := d.requireRefusal(t, "GET", vmsPath+"/none", "", 404, "ResourceNotFoundException").JSON(t)

@@ -125,7 +125,7 @@ func TestEveryDocumentedRequestIsCarriedOutAndAnsweredAsTheModelSays(t *testing.
 				return
 			}
 			require.Equal(t, "application/json", got.Header.Get("content-type"))
-			require.Empty(t, model.Faults(x.Operation, exactJSON(t, got.Body)), got.Body)
+			require.Empty(t, model.Faults(t, x.Operation, got.Body), got.Body)
 		})
 	}
 }
@@ -146,16 +146,6 @@ func (d *door) withRealToken(t *testing.T, target string) string {
 	return pageToken.ReplaceAllString(target, "&nextToken="+strings.ReplaceAll(token, "=", "%3D"))
 }
 
-// exactJSON is an object with its numbers as they were written.
-func exactJSON(t *testing.T, text string) map[string]any {
-	t.Helper()
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	var object map[string]any
-	require.NoError(t, decoder.Decode(&object), text)
-	return object
-}
-
 // requireReasons checks that for every member of a recorded answer that the model lacks there is a
 // reason why we do not send it.
 func requireReasons(t *testing.T, model awsapitest.Model, x awsapitest.Example) {
@@ -163,7 +153,9 @@ func requireReasons(t *testing.T, model awsapitest.Model, x awsapitest.Example) 
 	if x.Response == "" {
 		return
 	}
-	for name := range exactJSON(t, x.Response) {
+	var recorded map[string]any
+	require.NoError(t, json.Unmarshal([]byte(x.Response), &recorded))
+	for name := range recorded {
 		if _, known := model.Operations[x.Operation].Output[name]; !known {
 			require.NotEmpty(t, unmodelled[x.Operation+"."+name], "%s of %s", name, x.Operation)
 		}
@@ -194,25 +186,10 @@ func TestTheOperationsOnConnectorsAnswerAsTheModelSays(t *testing.T) {
 	} {
 		got := d.call(t, x.method, x.target, x.body)
 		require.Equal(t, x.status, got.Status, got.Body)
-		require.Empty(t, model.Faults(x.operation, exactJSON(t, got.Body)), "%s: %s", x.operation, got.Body)
+		require.Empty(t, model.Faults(t, x.operation, got.Body), "%s: %s", x.operation, got.Body)
 	}
 	gone := d.call(t, "GET", path+"/office", "")
 	require.Equal(t, 404, gone.Status)
 	require.Equal(t, "ResourceNotFoundException", gone.ErrorType())
 	require.JSONEq(t, `{"Type":"User","Message":"Network connector not found: office"}`, gone.Body)
-}
-
-func TestTheComparisonWithTheModelFindsFaults(t *testing.T) {
-	model := awsapitest.ReadModel(t)
-	faults := func(operation, answer string) []string { return model.Faults(operation, exactJSON(t, answer)) }
-	require.Equal(t, []string{
-		"items[0].imageArn: is required", "items[0].microvmId: is the number 1", "items[0].new: is not in the model",
-		`items[0].startedAt: is the text "2026-11-23T10:00:00Z"`, `items[0].state: is "GONE", not one of [PENDING RUNNING SUSPENDED SUSPENDING TERMINATED TERMINATING]`,
-		"nextToken: is left out and should be null",
-	}, faults("ListMicrovms", `{"items":[{"microvmId":1,"state":"GONE","imageVersion":"1.0","startedAt":"2026-11-23T10:00:00Z","new":null}]}`))
-	require.Equal(t, []string{
-		"NetworkConnectors[0].LastModified: is the number 1790000000", "NetworkConnectors[0].State: is null and should be left out",
-		"NextMarker: is null and should be left out",
-	}, faults("ListNetworkConnectors", `{"NetworkConnectors":[{"Arn":"a","Name":"n","Id":"i","Type":"VPC_EGRESS","State":null,"LastModified":1790000000}],"NextMarker":null}`))
-	require.Equal(t, []string{"items: is required"}, faults("ListMicrovms", `{"items":null,"nextToken":null}`))
 }

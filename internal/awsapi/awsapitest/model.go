@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,11 +101,16 @@ func resolve(shapes map[string]companionShape, name string) ModelShape {
 // Faults are the differences between the answer of an operation and the model, member by member:
 // members it has and should not have, required ones that are missing or null, values of another
 // type, enum values that do not exist, and optional members that are neither null nor left out,
-// whichever the service does. Numbers must have been decoded as json.Number.
-func (m Model) Faults(operation string, answer map[string]any) []string {
+// whichever the service does.
+func (m Model) Faults(t testing.TB, operation, answer string) []string {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(answer))
+	decoder.UseNumber() // keeps numbers as they were written
+	var object map[string]any
+	require.NoError(t, decoder.Decode(&object), answer)
 	op := m.Operations[operation]
 	f := faults{model: m, omits: op.omits}
-	f.members("", op.Output, answer)
+	f.members("", op.Output, object)
 	slices.Sort(f.list)
 	return f.list
 }
