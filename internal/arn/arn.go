@@ -93,11 +93,13 @@ func format(region, account, resourceType, name string) string {
 }
 
 var (
-	regionForm    = regexp.MustCompile(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
-	accountForm   = regexp.MustCompile(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
-	imageForm     = regexp.MustCompile(`\A[a-zA-Z0-9_-]{1,64}\z`)
-	connectorForm = regexp.MustCompile(`\A[a-zA-Z0-9_-]{1,140}\z`)
+	regionForm  = regexp.MustCompile(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
+	accountForm = regexp.MustCompile(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
 )
+
+// named says that name can be the last section of an ARN. What else a name may hold is up to the
+// service model, which package awsapi enforces when something gets its name.
+func named(name string) bool { return name != "" && !strings.Contains(name, ":") }
 
 // ParseImage reads the ARN of an image. What it refuses, it refuses with an *Error.
 func ParseImage(text string) (Image, error) {
@@ -106,7 +108,7 @@ func ParseImage(text string) (Image, error) {
 		return Image{}, err
 	}
 	name := strings.TrimPrefix(parsed.Resource, imageType+":")
-	if !imageForm.MatchString(name) {
+	if !named(name) {
 		return Image{}, &Error{text, Malformed}
 	}
 	return Image{parsed.Region, parsed.AccountID, name}, nil
@@ -123,7 +125,7 @@ func ParseConnector(text string) (Connector, error) {
 		prefix = managedConnectorType + ":"
 	}
 	name, found := strings.CutPrefix(parsed.Resource, prefix)
-	if !found || !connectorForm.MatchString(name) {
+	if !found || !named(name) {
 		return Connector{}, &Error{text, Malformed}
 	}
 	return Connector{parsed.Region, parsed.AccountID, name}, nil

@@ -20,6 +20,13 @@ const (
 	DefaultImageHookSeconds = 30    // ready and validate hooks
 )
 
+// The managed connectors of a request that names none. A microVM's way out is then that of its
+// image version.
+const (
+	DefaultIngress     = "HTTP_INGRESS"
+	DefaultImageEgress = "INTERNET_EGRESS"
+)
+
 // MemorySizesMiB are the values minimumMemoryInMiB can have.
 var MemorySizesMiB = []int32{512, 1024, 2048, 4096, 8192}
 
@@ -39,8 +46,45 @@ func enforce(in any) *Error {
 		return enforceImage(in.BaseImageArn, in.CodeArtifact, in.Resources, in.Hooks)
 	case *UpdateMicrovmImageInput:
 		return enforceImage(in.BaseImageArn, in.CodeArtifact, in.Resources, in.Hooks)
+	case *CreateNetworkConnectorInput:
+		return enforceNewConnector(in)
+	case *UpdateNetworkConnectorInput:
+		return enforceConnectorChange(in)
 	}
 	return nil
+}
+
+// enforceNewConnector refuses what lambda-core's model allows to be absent and the live service
+// does not (spec/api.md 6). SDKs fill in the client token.
+func enforceNewConnector(in *CreateNetworkConnectorInput) *Error {
+	var c checker
+	c.vpcEgress(in.Configuration.VpcEgressConfiguration)
+	if in.OperatorRole == nil {
+		c.missing(new(shape), "OperatorRole")
+	}
+	if in.ClientToken == nil {
+		c.missing(new(shape), "ClientToken")
+	}
+	return c.refusal()
+}
+
+// enforceConnectorChange: a new configuration replaces the old one, so it has to be as complete.
+func enforceConnectorChange(in *UpdateNetworkConnectorInput) *Error {
+	var c checker
+	if in.Configuration != nil {
+		c.vpcEgress(in.Configuration.VpcEgressConfiguration)
+	}
+	return c.refusal()
+}
+
+func (c *checker) vpcEgress(v *NetworkConnectorVpcEgressConfiguration) {
+	const path = "Configuration.VpcEgressConfiguration."
+	if v.NetworkProtocol == nil {
+		c.missing(new(shape), path+"NetworkProtocol")
+	}
+	if v.AssociatedComputeResourceTypes == nil {
+		c.missing(new(shape), path+"AssociatedComputeResourceTypes")
+	}
 }
 
 func enforceTokenLifetime(minutes int32) *Error {

@@ -42,6 +42,7 @@ func NewHandler(backend Backend, auth *Authenticator, log *slog.Logger, clock cl
 // exchange is one request on its way to an answer.
 type exchange struct {
 	operation string
+	service   string // of the operation, "" until it is known
 	caller    Caller
 }
 
@@ -51,13 +52,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerRequestID, x.caller.RequestID)
 
 	status, body, err := h.serve(w, r, x)
-	if err != nil {
+	switch {
+	case err != nil:
 		refusal := h.refusal(r.Context(), err, x)
 		refusal.write(w)
 		status = refusal.Status()
-	} else if status == http.StatusNoContent {
+	case status == http.StatusNoContent:
 		w.WriteHeader(status)
-	} else {
+	default:
 		w.Header().Set("content-type", "application/json")
 		writeBody(w, status, body)
 	}
@@ -94,7 +96,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (in
 		}
 		return 0, nil, err
 	}
-	x.operation = op.Name
+	x.operation, x.service = op.Name, op.Service
 	if err := h.limiter.admit(caller.AccountID, op.Name); err != nil {
 		return 0, nil, err
 	}
@@ -127,6 +129,7 @@ func (h *Handler) refusal(ctx context.Context, err error, x *exchange) *Error {
 	} else if _, known := refusal.kind(); !known {
 		refusal = Internal(err)
 	}
+	refusal = refusal.of(x.service)
 	switch {
 	case ctx.Err() != nil:
 		h.log.DebugContext(ctx, "api client went away", attributes...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -48,7 +49,9 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	ctx := context.Background()
-	st, err := store.Open(ctx, filepath.Join(t.TempDir(), "dormouse.db"))
+	path := filepath.Join(t.TempDir(), "dormouse.db")
+	require.NoError(t, os.WriteFile(path, emptyDatabase(), 0o600))
+	st, err := store.Open(ctx, path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 11, 23, 10, 0, 0, 123e6, time.UTC))
@@ -62,6 +65,28 @@ func newRig(t *testing.T) *rig {
 	s := New(Config{Store: st, Images: images, MicroVMs: vms, Tokens: tokens, Endpoints: hosts{}, Clock: clock, Pages: pages})
 	return &rig{s, as(account, region), st, images, vms, tokens}
 }
+
+// emptyDatabase is what store.Open makes of a new file. Making it takes longer than most tests here.
+var emptyDatabase = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "dormouse.db")
+	st, err := store.Open(context.Background(), path)
+	if err == nil {
+		err = st.Close()
+	}
+	if err != nil {
+		panic(err)
+	}
+	made, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return made
+})
 
 func as(account, region string) context.Context {
 	return awsapi.WithCaller(context.Background(), awsapi.Caller{AccountID: account, Region: region, AccessKeyID: "AKIDEXAMPLE", RequestID: "request-1"})
@@ -193,11 +218,14 @@ func (f *fakeVMs) Run(ctx context.Context, spec microvm.RunSpec) (store.MicroVM,
 	if f.err != nil {
 		return store.MicroVM{}, fmt.Errorf("run: %w", f.err)
 	}
-	f.n++
+	n := f.n + 1
 	vm := spec.VM
 	vm.State, vm.StartedAt, vm.EndpointID = store.VMPending, f.clock.Now(), uuid.NewString()
-	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", f.n/250, f.n%250+1)
+	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", n/250, n%250+1)
 	err := f.st.InsertMicroVM(ctx, vm, spec.Token, store.Event{Subject: vm.ID, RequestID: microvm.RequestIDFrom(ctx)})
+	if err == nil {
+		f.n = n
+	}
 	return vm, err
 }
 

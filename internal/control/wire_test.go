@@ -112,3 +112,18 @@ func TestRefusalsMadeWithTheRequestHaveTheServicesTexts(t *testing.T) {
 	refused(t, err, awsapi.ValidationException,
 		"1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: Member must have length less than or equal to 4096")
 }
+
+func TestTheClientSpeaksToLambdaCoreToo(t *testing.T) {
+	r := newRig(t)
+	c, ctx := dial(t, r)(region), context.Background()
+	in := connectorInput("office")
+	in.ClientToken = nil // filled in, as SDKs do
+	created, err := c.CreateNetworkConnector(ctx, in)
+	require.NoError(t, err)
+	got, err := c.GetNetworkConnector(ctx, &awsapi.GetNetworkConnectorInput{Identifier: created.Arn})
+	require.NoError(t, err)
+	require.Equal(t, r.clock.Now().UTC(), got.LastModified.Time)
+	require.Equal(t, &in.Configuration, got.Configuration)
+	_, err = c.GetNetworkConnector(ctx, &awsapi.GetNetworkConnectorInput{Identifier: "none"})
+	refused(t, err, awsapi.ResourceNotFoundException, "Network connector not found: none")
+}

@@ -14,6 +14,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/awsapi/awsapitest"
 )
 
 const testVM = "microvm-7d3c1f0e-2f65-4f0b-9a35-0f6a3c1b2d4e"
@@ -287,4 +289,9 @@ func decoded(t *testing.T, token string) [][]byte {
 		segments = append(segments, bytes)
 	}
 	return segments
+}
+
+func TestNoTokenIsLongerThanTheAPIAllows(t *testing.T) {
+	value := awsapitest.ReadModel(t).Operations["CreateMicrovmAuthToken"].Output["authToken"].Value
+	require.EqualValues(t, maxToken, *value.MaxLength)
 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// ErrInUse means that microVMs of the image, or of the version, are alive; nothing was written.
-var ErrInUse = errors.New("in use by microVMs")
+// ErrInUse means that microVMs of the image, of the version or with the network connector are
+// alive, or that an image version has the connector; nothing was written.
+var ErrInUse = errors.New("in use")
 
 const selectImage = `SELECT seq, id, account_id, region, name, state, tags, created_at, updated_at,
 	coalesce((SELECT version FROM image_versions v WHERE v.image_id = images.id
@@ -27,6 +28,7 @@ func scanImage(row scanner) (i Image, seq int64, err error) {
 // CreateImage adds an image with its first version and that version's build, and claims the
 // client token if there is one: all or nothing. ErrTokenUsed: the token was claimed before.
 // ErrExists: the account has an image of that name in that region. *QuotaError: it may have no more.
+// *ConnectorError: its connector is gone.
 func (s *Store) CreateImage(ctx context.Context, i Image, v ImageVersion, b Build, token *ClientToken, e Event) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := claimToken(ctx, tx, token); err != nil {
@@ -199,27 +201,6 @@ func (s *Store) DeleteImage(ctx context.Context, id string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("delete image %s: %w", id, err)
-	}
-	return nil
-}
-
-// EditTags replaces the tags of an image by what edit makes of them (nil: it was created without
-// tags), with no other edit in between, or returns ErrNotFound. An error of edit changes nothing.
-func (s *Store) EditTags(ctx context.Context, imageID string, edit func(map[string]string) (map[string]string, error)) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		var tags map[string]string
-		if err := tx.QueryRowContext(ctx, `SELECT tags FROM images WHERE id = ?`, imageID).Scan(jsonOf(&tags)); err != nil {
-			return missing(err)
-		}
-		tags, err := edit(tags)
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE images SET tags = ? WHERE id = ?`, jsonOf(&tags), imageID)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("tag image %s: %w", imageID, err)
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func TestConcurrentTagEditsAreAllKept(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range 8 {
 		wg.Go(func() {
-			err := s.EditTags(ctx, i.ID, func(tags map[string]string) (map[string]string, error) {
+			err := s.EditTags(ctx, TaggedImage, i.ID, func(tags map[string]string) (map[string]string, error) {
 				edited := map[string]string{strconv.Itoa(n): "x"}
 				maps.Copy(edited, tags)
 				return edited, nil
@@ -233,8 +233,8 @@ func TestConcurrentTagEditsAreAllKept(t *testing.T) {
 	wg.Wait()
 	refused := errors.New("no")
 	refuse := func(map[string]string) (map[string]string, error) { return nil, refused }
-	require.ErrorIs(t, s.EditTags(ctx, i.ID, refuse), refused)
-	require.ErrorIs(t, s.EditTags(ctx, "none", refuse), ErrNotFound)
+	require.ErrorIs(t, s.EditTags(ctx, TaggedImage, i.ID, refuse), refused)
+	require.ErrorIs(t, s.EditTags(ctx, TaggedImage, "none", refuse), ErrNotFound)
 	got, err := s.Image(ctx, i.ID)
 	require.NoError(t, err)
 	require.Len(t, got.Tags, 8)

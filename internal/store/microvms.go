@@ -35,7 +35,8 @@ func scanVM(row scanner) (m MicroVM, seq int64, err error) {
 
 // InsertMicroVM adds a microVM and claims the client token if there is one: all or nothing.
 // ErrTokenUsed: the token was claimed before. ErrConflict: the version is gone or being deleted.
-// ErrExists: the id or the endpoint address is in use. *QuotaError: it is more than the account may have.
+// *ConnectorError: a connector is gone. ErrExists: the id or the endpoint address is in use.
+// *QuotaError: it is more than the account may have.
 func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken, e Event) error {
 	config := vmConfig{
 		m.IngressConnectors, m.EgressConnectors, m.ExecutionRoleARN,
@@ -43,6 +44,9 @@ func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken
 	}
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := claimToken(ctx, tx, token); err != nil {
+			return err
+		}
+		if err := requireConnectors(ctx, tx, m.AccountID, m.EgressConnectors); err != nil {
 			return err
 		}
 		res, err := tx.ExecContext(ctx, `INSERT INTO microvms (id, account_id, region, image_id, image_arn, image_version, state, state_reason,

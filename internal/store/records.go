@@ -134,6 +134,29 @@ type MicroVM struct {
 	TerminatedAt      time.Time // zero unless TERMINATED
 }
 
+// Connector is a customer's network connector: a way out of microVMs into a network of theirs.
+type Connector struct {
+	ID           string // nc-<uuid>
+	ARN          string
+	AccountID    string
+	Region       string
+	Name         string // unique per account and region
+	State        string // spec NetworkConnectorState
+	Version      int64
+	Config       ConnectorConfig
+	Tags         map[string]string // nil when it was created without tags
+	LastModified time.Time
+}
+
+// ConnectorConfig is what an update of a network connector can change.
+type ConnectorConfig struct {
+	OperatorRoleARN string
+	Subnets         []string
+	SecurityGroups  []string
+	Protocol        string   // IPv4 or DualStack
+	ComputeTypes    []string // MicroVm
+}
+
 // Phase is one step of a launch, suspend, resume or build; the steps of one operation add up to its total.
 type Phase struct {
 	Name     string        `json:"name"`
@@ -161,7 +184,7 @@ type ClientToken struct {
 	Operation     string // for example RunMicrovm
 	Token         string
 	Parameters    []byte // SHA-256 of the request without its token
-	ResultID      string // image id or microVM id
+	ResultID      string // image id, microVM id or network connector id
 	ResultVersion string // the image version made, "" for a microVM
 	CreatedAt     time.Time
 }

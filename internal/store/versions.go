@@ -14,7 +14,15 @@ func scanVersion(row scanner) (v ImageVersion, err error) {
 }
 
 // addVersion inserts a version and its build; e is the event of its image that goes with it.
+// *ConnectorError: its connector is gone.
 func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, v ImageVersion, b Build, e Event) error {
+	var account string
+	if err := tx.QueryRowContext(ctx, `SELECT account_id FROM images WHERE id = ?`, v.ImageID).Scan(&account); err != nil {
+		return missing(err)
+	}
+	if err := requireConnectors(ctx, tx, account, v.Config.EgressConnectors); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO image_versions (image_id, major, version, state, status, config, created_at, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		v.ImageID, v.Major, v.Version, v.State, v.Status, jsonOf(&v.Config), nanos(v.CreatedAt), nanos(v.UpdatedAt))
@@ -40,7 +48,7 @@ func (e Event) OfVersion(version, from, to string) Event {
 // or nothing. The number of the version (v.Major, v.Version, and the build's and the token's) is
 // handed out here, because only the transaction knows it; the version comes back with it, and
 // e gets it as its detail, and the states of the image.
-// ErrTokenUsed, ErrNotFound, ErrConflict and *QuotaError as in CreateImage and ChangeImage.
+// ErrTokenUsed, ErrNotFound, ErrConflict, *QuotaError and *ConnectorError as in CreateImage and ChangeImage.
 func (s *Store) AddVersion(ctx context.Context, from []string, v ImageVersion, b Build, token *ClientToken, e Event) (ImageVersion, Build, error) {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		var accountID string
