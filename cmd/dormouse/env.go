@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 )
 
@@ -27,24 +28,20 @@ func runEnv(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	var key accessKey
-	if err := readJSON(filepath.Join(dir, credentialsFile), &key); err != nil {
-		return err
-	}
-	var daemon listenAddresses
-	if err := readJSON(filepath.Join(dir, daemonFile), &daemon); err != nil {
+	settings, err := connection.FromDataDir(dir)
+	if err != nil {
 		return err
 	}
 	lines := [][2]string{
-		{"AWS_ACCESS_KEY_ID", key.AccessKeyID},
-		{"AWS_SECRET_ACCESS_KEY", key.SecretAccessKey},
-		{"AWS_REGION", daemon.Region},
-		{"AWS_DEFAULT_REGION", daemon.Region},
-		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://" + daemon.API},
+		{"AWS_ACCESS_KEY_ID", settings.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", settings.SecretAccessKey},
+		{"AWS_REGION", settings.Region},
+		{"AWS_DEFAULT_REGION", settings.Region},
+		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},
 		{"DORMOUSE_CA_BUNDLE", filepath.Join(dir, localca.CertFile)},
 	}
-	if daemon.S3 != "" {
-		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", "http://" + daemon.S3})
+	if settings.S3 != "" {
+		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", settings.S3})
 	}
 	out := cmd.OutOrStdout()
 	// A session token or profile left over from real AWS would make every signature wrong.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/assets"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/control"
@@ -67,8 +68,15 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 			return serve(cmd.Context(), o)
 		},
 	}
+	o.add(cmd)
+	return cmd
+}
+
+// add gives a verb the flags of the daemon.
+func (o *serveOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	portableDefault(f, "assets", "~/.cache/dormouse")
 	f.StringVar(&o.listenAPI, "listen-api", "127.0.0.1:7070", "address of the API")
 	f.StringVar(&o.listenEndpoint, "listen-endpoint", endpoint.DefaultListen, "address of microVM endpoints; each VM also gets an address of its own in 127/8, on the same port")
 	f.StringVar(&o.listenS3, "listen-s3", "127.0.0.1:7071", "address of the embedded S3")
@@ -84,7 +92,6 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
-	return cmd
 }
 
 // serve wires the program together and runs it until ctx ends.
@@ -184,8 +191,14 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	if err := p.images.Recover(ctx); err != nil {
 		return err
 	}
-	addresses := listenAddresses{API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region}
-	if err := writeJSON(filepath.Join(o.dataDir, daemonFile), addresses); err != nil {
+	addresses := connection.Daemon{
+		API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region,
+		PID: os.Getpid(), Builder: connection.BuilderPreparing,
+	}
+	if p.builders.Prepared() {
+		addresses.Builder = connection.BuilderReady
+	}
+	if err := writeDaemon(o.dataDir, addresses); err != nil {
 		return err
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
@@ -196,7 +209,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
 	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
-	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
+	servers.Go(func() error { return prepareBuilder(ctx, o.dataDir, addresses, p.builders, log) })
 	servers.Go(func() error {
 		<-ctx.Done()
 		log.Info("dormouse stops: suspending what runs")
@@ -218,11 +231,23 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	return nil
 }
 
-// prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done.
-func prepareBuilder(ctx context.Context, builders *microvm.Builders, log *slog.Logger) {
-	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
-		log.Error("the builder could not be prepared; builds will try again", "err", err)
+// prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done,
+// and lets clients know.
+func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
+	_, err := builders.Prepare(ctx)
+	if ctx.Err() != nil {
+		return nil
 	}
+	before := addresses.Builder
+	addresses.Builder = connection.BuilderReady
+	if err != nil {
+		log.Error("the builder could not be prepared; builds will try again", "err", err)
+		addresses.Builder = connection.BuilderFailed
+	}
+	if addresses.Builder == before {
+		return nil
+	}
+	return writeDaemon(dir, addresses)
 }
 
 func newLog(verbose bool) *slog.Logger {
