@@ -18,7 +18,7 @@ type buildFlags struct {
 	hooks                     string
 	hooksPort                 int
 	allCapabilities, detach   bool
-	output                    *outputFormat
+	output                    *output
 }
 
 const defaultHooksPort = 9000

@@ -57,6 +57,9 @@ func usagef(format string, args ...any) error { return &usageError{text: fmt.Spr
 
 // misused is what cobra found wrong with the command line of a verb.
 func misused(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
 	return &usageError{err.Error(), "see " + cmd.CommandPath() + " --help"}
 }
 

@@ -51,7 +51,7 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		PersistentPreRunE: prepareFlags,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
@@ -62,7 +62,8 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 	add(root, groupUse, runCommand(), curlCommand(), psCommand(), suspendCommand(), resumeCommand(), rmCommand(),
 		inspectCommand(), logsCommand(), eventsCommand(), tokenCommand())
 	add(root, groupImages, buildCommand(), imagesCommand())
-	add(root, groupDaemon, upCommand(), downCommand(), serveCommand(), envCommand(), doctorCommand(), prepareCommand())
+	add(root, groupDaemon, upCommand(), downCommand(), serveCommand(), envCommand(), doctorCommand(), prepareCommand(),
+		accountCommand(), credentialsCommand())
 	add(root, "", completionCommand(), versionCommand())
 	return root
 }
@@ -70,20 +71,33 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
 	for _, verb := range verbs {
 		verb.GroupID = group
-		if check := verb.Args; check != nil {
-			verb.Args = func(cmd *cobra.Command, args []string) error {
-				if err := check(cmd, args); err != nil {
-					return misused(cmd, err)
-				}
-				return nil
-			}
-		}
 		root.AddCommand(verb)
+		checkArguments(verb)
 	}
 }
 
-// fromEnvironment sets flags that were not given from DORMOUSE_* variables. They do not count as changed:
-// only what was typed goes before the variables of AWS.
+// checkArguments has arguments that a verb does not take reported as misuse.
+func checkArguments(verb *cobra.Command) {
+	if check := verb.Args; check != nil {
+		verb.Args = func(cmd *cobra.Command, args []string) error { return misused(cmd, check(cmd, args)) }
+	}
+	for _, part := range verb.Commands() {
+		checkArguments(part)
+	}
+}
+
+// prepareFlags completes the flags of a verb from the environment, and checks them.
+func prepareFlags(cmd *cobra.Command, _ []string) error {
+	if err := fromEnvironment(cmd.Flags()); err != nil {
+		return err
+	}
+	if err := cmd.ValidateRequiredFlags(); err != nil {
+		return misused(cmd, err)
+	}
+	return misused(cmd, cmd.ValidateFlagGroups())
+}
+
+// fromEnvironment sets flags that were not given from DORMOUSE_* variables.
 func fromEnvironment(flags *pflag.FlagSet) error {
 	var failed error
 	flags.VisitAll(func(flag *pflag.Flag) {
@@ -92,7 +106,11 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 		if flag.Changed || !set || flag.Name == "help" {
 			return
 		}
-		if err := flag.Value.Set(value); err != nil && failed == nil {
+		err := flags.Set(flag.Name, value)
+		if flag.Name == "data-dir" { // only where it was typed it goes before the variables of AWS
+			flag.Changed = false
+		}
+		if err != nil && failed == nil {
 			failed = usagef("%s: %v", name, err)
 		}
 	})

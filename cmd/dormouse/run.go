@@ -28,7 +28,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		ValidArgsFunction: complete(imageNames, 1),
 	}
 	f.add(cmd)
-	output := outputFlag(cmd)
+	output := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {
@@ -122,7 +122,7 @@ func (s *session) introduce(vm *awsapi.GetMicrovmOutput, port int) {
 	})
 	ca, portFlag, portHeader := "", "", ""
 	if s.CABundle != "" {
-		ca = " --cacert " + shellQuote(s.CABundle)
+		ca = " --cacert " + shellWord(s.CABundle)
 	}
 	if port != defaultPort {
 		portFlag, portHeader = fmt.Sprintf(" --port %d", port), fmt.Sprintf(` -H "X-aws-proxy-port: %d"`, port)

@@ -45,6 +45,7 @@ type serveOptions struct {
 	egressPrivate  []string
 	warm           int
 	keepTerminated time.Duration
+	limits         limits
 	offline        bool
 	verbose        bool
 }
@@ -90,6 +91,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
+	o.limits.addFlags(f)
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
 }
@@ -98,6 +100,10 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 func serve(ctx context.Context, o serveOptions) (err error) {
 	log := newLog(o.verbose)
 	clock := clockwork.NewRealClock()
+	rates, quotas, err := o.limits.parse()
+	if err != nil {
+		return err
+	}
 	installed, err := install(ctx, o, log)
 	if err != nil {
 		return err
@@ -113,6 +119,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	defer records.Close()
+	records.Limit(quotas)
 	key, err := records.EnsureDefaults(ctx, clock.Now())
 	if err != nil {
 		return err
@@ -164,6 +171,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
 	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
+	api.Limit(rates)
 	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
 }
 

@@ -37,7 +37,7 @@ func connect(cmd *cobra.Command) (*session, error) {
 	c := connection.New(settings)
 	s := &session{Connection: c, screen: screenOf(cmd), find: reference.Finder{Lists: c.API}}
 	if chosen {
-		s.flags = " --data-dir " + shellQuote(dir)
+		s.flags = " --data-dir " + shellWord(dir)
 	}
 	return s, nil
 }
@@ -62,35 +62,15 @@ func dataDir(cmd *cobra.Command) (string, error) {
 
 // shellQuote makes a POSIX shell read s as one word.
 func shellQuote(s string) string {
-	if plainWord().MatchString(s) {
-		return s
-	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-func plainWord() *regexp.Regexp { return regexp.MustCompile(`\A[a-zA-Z0-9_./:@%+=-]+\z`) }
-
-// outputFormat is the value of --output.
-type outputFormat string
-
-func (f *outputFormat) String() string { return string(*f) }
-func (f *outputFormat) Type() string   { return "text|json" }
-func (f *outputFormat) Set(text string) error {
-	if text != "text" && text != "json" {
-		return fmt.Errorf("it is text or json, not %q", text)
+// shellWord quotes only where it must, for people to read.
+func shellWord(s string) string {
+	if regexp.MustCompile(`\A[a-zA-Z0-9_./:@%+=-]+\z`).MatchString(s) {
+		return s
 	}
-	*f = outputFormat(text)
-	return nil
-}
-
-func (f *outputFormat) json() bool { return *f == "json" }
-
-// outputFlag gives a verb --output.
-func outputFlag(cmd *cobra.Command) *outputFormat {
-	format := outputFormat("text")
-	cmd.Flags().VarP(&format, "output", "o", "for people, or JSON for programs")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	return &format
+	return shellQuote(s)
 }
 
 // shortID is as much of a microVM's id as people need: eight digits.

@@ -29,13 +29,14 @@ type Handler struct {
 	auth    *Authenticator
 	log     *slog.Logger
 	clock   clockwork.Clock
+	limiter *limiter
 }
 
 var _ http.Handler = (*Handler)(nil)
 
 // NewHandler serves the operations of backend to callers that auth knows.
 func NewHandler(backend Backend, auth *Authenticator, log *slog.Logger, clock clockwork.Clock) *Handler {
-	return &Handler{backend: backend, auth: auth, log: log, clock: clock}
+	return &Handler{backend: backend, auth: auth, log: log, clock: clock, limiter: newLimiter(nil, clock)}
 }
 
 // exchange is one request on its way to an answer.
@@ -82,6 +83,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (in
 		return 0, nil, err
 	}
 	x.operation = op.Name
+	if err := h.limiter.admit(caller.AccountID, op.Name); err != nil {
+		return 0, nil, err
+	}
 	out, err := h.call(WithCaller(r.Context(), caller), op, func(in any) error {
 		return op.decode(labels, rawQuery, body, in)
 	})

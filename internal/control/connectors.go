@@ -9,6 +9,8 @@ import (
 
 const (
 	httpIngress    = "HTTP_INGRESS"
+	allIngress     = "ALL_INGRESS"
+	shellIngress   = "SHELL_INGRESS"
 	internetEgress = "INTERNET_EGRESS"
 )
 
@@ -20,7 +22,7 @@ type direction struct {
 
 // The managed network connectors (spec/behaviour.md 6). There is no NO_EGRESS.
 var (
-	ingress = direction{"ingress", []string{httpIngress, "ALL_INGRESS", "NO_INGRESS", "SHELL_INGRESS"}}
+	ingress = direction{"ingress", []string{httpIngress, allIngress, "NO_INGRESS", shellIngress}}
 	egress  = direction{"egress", []string{internetEgress}}
 )
 

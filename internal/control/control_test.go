@@ -89,8 +89,12 @@ func (r *rig) finish(t *testing.T, i store.Image, version, state string) {
 	if state == store.VersionFailed {
 		image, status = store.ImageCreateFailed, store.StatusInactive
 	}
+	builds, _, err := r.store.ListBuilds(r.ctx, i.ID, version, store.Page{Limit: 1})
+	require.NoError(t, err)
+	b := builds[0]
+	b.EndedAt = r.clock.Now()
 	require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{
-		ImageID: i.ID, To: image, Version: version, VersionState: state, VersionStatus: status, At: r.clock.Now(),
+		ImageID: i.ID, To: image, Version: version, VersionState: state, VersionStatus: status, Build: &b, At: r.clock.Now(),
 	}))
 }
 
@@ -154,6 +158,23 @@ func (f *fakeImages) Delete(ctx context.Context, id string) error {
 	return f.st.BeginDeleteImage(ctx, id, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
+func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error) {
+	now := f.clock.Now()
+	i, err := f.st.Image(ctx, id)
+	if err != nil {
+		return store.Image{}, store.ImageVersion{}, err
+	}
+	v := store.ImageVersion{ImageID: id, State: store.VersionPending, Status: store.StatusInactive, Config: config, CreatedAt: now, UpdatedAt: now}
+	b := store.Build{ID: uuid.NewString(), ImageID: id, State: store.BuildPending, CreatedAt: now}
+	v, _, err = f.st.AddVersion(ctx, settledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
+	i.State, i.UpdatedAt = store.ImageUpdating, now
+	return i, v, err
+}
+
+func (f *fakeImages) DeleteVersion(ctx context.Context, id, version string) error {
+	return f.st.BeginDeleteVersion(ctx, id, version, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+}
+
 type fakeVMs struct {
 	st    *store.Store
 	clock clockwork.Clock
@@ -204,6 +225,11 @@ type fakeTokens struct {
 func (f *fakeTokens) Mint(vmID string, ports []endpoint.PortRange, ttl time.Duration) (string, error) {
 	f.vm, f.ports, f.ttl = vmID, ports, ttl
 	return "a..b.c.d", f.err
+}
+
+func (f *fakeTokens) MintShell(vmID string, ttl time.Duration) (string, error) {
+	f.vm, f.ports, f.ttl = vmID, nil, ttl
+	return "s..h.e.l", f.err
 }
 
 type hosts struct{}

@@ -95,13 +95,42 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 		},
 		"runnable image states": func(t *testing.T, r *rig) {
 			for state, want := range map[string]awsapi.ErrorCode{
-				store.ImageCreated: "", store.ImageUpdated: "",
-				store.ImageUpdating: awsapi.ResourceNotFoundException, store.ImageUpdateFailed: awsapi.ResourceNotFoundException,
+				store.ImageCreated: "", store.ImageUpdated: "", store.ImageUpdating: "", store.ImageUpdateFailed: "",
+				store.ImageDeleteFailed: awsapi.ResourceNotFoundException, store.ImageDeleting: awsapi.ResourceNotFoundException,
 			} {
 				require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{ImageID: mustImage(t, r, "app").ID, To: state}))
 				_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
 				requireCode(t, err, want)
 			}
+		},
+		"update of an image whose create or last update failed": func(t *testing.T, r *rig) {
+			i := mustImage(t, r, "app")
+			for state, want := range map[string]awsapi.ErrorCode{
+				store.ImageCreateFailed: "", store.ImageUpdateFailed: "", store.ImageUpdating: awsapi.ConflictException,
+			} {
+				require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{ImageID: i.ID, To: state}))
+				_, err := r.UpdateMicrovmImage(r.ctx, updateInput())
+				requireCode(t, err, want)
+			}
+		},
+		"delete of a version with live microVMs": func(t *testing.T, r *rig) {
+			r.addVersion(t, mustImage(t, r, "app"), store.VersionSuccessful)
+			r.run(t, store.VMSuspended) // 2.0
+			requireCode(t, r.deleteVersion("2.0"), awsapi.ValidationException)
+			requireCode(t, r.deleteVersion("1.0"), "")
+		},
+		"delete of a version that is being deleted": func(t *testing.T, r *rig) {
+			r.addVersion(t, mustImage(t, r, "app"), store.VersionFailed)
+			for range 2 {
+				require.NoError(t, r.deleteVersion("2.0"))
+			}
+		},
+		"quotas": func(t *testing.T, r *rig) {
+			r.store.Limit(store.Quotas{Images: 1})
+			ctx, in := as(account, "eu-west-1"), createInput("app")
+			in.BaseImageArn = strings.Replace(baseARN, region, "eu-west-1", 1)
+			_, err := r.CreateMicrovmImage(ctx, in)
+			requireCode(t, err, awsapi.ServiceQuotaExceededException)
 		},
 		"delete of an image that is being deleted": func(t *testing.T, r *rig) {
 			for range 2 {

@@ -72,6 +72,10 @@ func once[T any](ctx context.Context, s *Service, token *store.ClientToken,
 			return result, err
 		}
 	}
-	// What the other request made was removed again in between.
-	return none, awsapi.Conflict("The result of an earlier request with the same client token no longer exists.")
+	return none, resultGone()
+}
+
+// resultGone is the answer when what another request made was removed again in between.
+func resultGone() *awsapi.Error {
+	return awsapi.Conflict("The result of an earlier request with the same client token no longer exists.")
 }

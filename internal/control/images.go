@@ -55,13 +55,13 @@ func (s *Service) CreateMicrovmImage(ctx context.Context, in *awsapi.CreateMicro
 			return nil, awsapi.Validation("A MicroVM image with the name '%s' already exists in this account", in.Name)
 		}
 		if err != nil {
-			return nil, err
+			return nil, orQuota(err)
 		}
 		return createdImage(i, v), nil
 	}, func(used store.ClientToken) (*awsapi.CreateMicrovmImageOutput, error) {
 		i, v, err := s.imageVersion(ctx, used.ResultID, used.ResultVersion)
 		if err != nil {
-			return nil, err
+			return nil, orRefusal(err, resultGone())
 		}
 		return createdImage(i, v), nil
 	})

@@ -61,8 +61,13 @@ func TestSignedRequestsReachTheServiceAndItsRefusalsReachTheClient(t *testing.T)
 	got, err := c.GetMicrovmImage(ctx, &awsapi.GetMicrovmImageInput{ImageIdentifier: appARN})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"team": "x"}, got.Tags)
-	_, err = c.CreateMicrovmShellAuthToken(ctx, &awsapi.CreateMicrovmShellAuthTokenInput{MicrovmIdentifier: vm.MicrovmId, ExpirationInMinutes: 1})
-	refused(t, err, awsapi.ValidationException, "The operation CreateMicrovmShellAuthToken is not available on this Dormouse server.")
+	_, err = c.CreateMicrovmShellAuthToken(ctx, &awsapi.CreateMicrovmShellAuthTokenInput{MicrovmIdentifier: vm.MicrovmId, ExpirationInMinutes: 61})
+	refused(t, err, awsapi.ValidationException, "ExpirationMinutes 61 exceeded max allowed of 60.")
+	_, err = c.UpdateMicrovmImage(ctx, &awsapi.UpdateMicrovmImageInput{
+		ImageIdentifier: appARN, BaseImageArn: baseARN, BuildRoleArn: roleARN, CodeArtifact: awsapi.CodeArtifact{Uri: p("s3://bkt/app.zip")},
+		Resources: []awsapi.Resources{{MinimumMemoryInMiB: 3}},
+	})
+	requireCode(t, err, awsapi.ValidationException)
 
 	list, err := connect("eu-west-1").ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{})
 	require.NoError(t, err)

@@ -19,6 +19,15 @@ func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, e Event) error {
 	return nil
 }
 
+func (s *Store) addEvents(ctx context.Context, tx *sql.Tx, events []Event) error {
+	for _, e := range events {
+		if err := s.addEvent(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AddEvent records an event that goes with no change of state, for example the phases of a wake
 // that are known only after its first byte.
 func (s *Store) AddEvent(ctx context.Context, e Event) error {

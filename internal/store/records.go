@@ -120,6 +120,7 @@ type MicroVM struct {
 	StateReason       string
 	EndpointID        string // UUID, differs from the id's
 	EndpointAddr      string // 127.x.y.z in address mode "ip", else ""
+	MemoryMiB         int    // its version's memory class
 	IngressConnectors []string
 	EgressConnectors  []string
 	ExecutionRoleARN  string
@@ -143,7 +144,7 @@ type Phase struct {
 type Event struct {
 	ID        int64
 	Subject   string // image id or microVM id
-	Operation string // launch, suspend, resume, terminate, build, …
+	Operation string // launch, suspend, …; create, update, build 1.0, …, and "version 1.0" for a version's own states
 	From, To  string
 	Cause     string // api, idle, lifetime, traffic, shutdown, exit, …
 	RequestID string // of the API call that caused it, "" if none did

@@ -29,6 +29,7 @@ const (
 	VersionSuccessful   = "SUCCESSFUL"
 	VersionFailed       = "FAILED"
 	VersionDeleting     = "DELETING"
+	VersionDeleted      = "DELETED" // in events only: a deleted version has no row
 	VersionDeleteFailed = "DELETE_FAILED"
 
 	StatusActive   = "ACTIVE"

@@ -104,20 +104,24 @@ func fromEnvironment(dir string, getenv func(string) string) (s Settings, found 
 	return s, true, nil
 }
 
-// FromDataDir takes the settings from the data folder of a daemon.
+// FromDataDir takes the settings from the data folder of a daemon, with the key of the default account.
 func FromDataDir(dir string) (Settings, error) {
 	var key AccessKey
 	if err := readJSON(dir, CredentialsFile, &key); err != nil {
 		return Settings{}, err
 	}
+	s, err := WithoutKey(dir)
+	s.AccountID, s.AccessKeyID, s.SecretAccessKey = key.AccountID, key.AccessKeyID, key.SecretAccessKey
+	return s, err
+}
+
+// WithoutKey says where the daemon of a data folder is.
+func WithoutKey(dir string) (Settings, error) {
 	daemon, err := ReadDaemon(dir)
 	if err != nil {
 		return Settings{}, err
 	}
-	s := Settings{
-		API: "http://" + daemon.API, Region: daemon.Region, AccountID: key.AccountID,
-		AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey, CABundle: existing(filepath.Join(dir, caFile)),
-	}
+	s := Settings{API: "http://" + daemon.API, Region: daemon.Region, CABundle: existing(filepath.Join(dir, caFile))}
 	if daemon.S3 != "" {
 		s.S3 = "http://" + daemon.S3
 	}
