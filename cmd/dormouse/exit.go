@@ -152,6 +152,9 @@ func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, ex
 	}
 	switch e.Status() {
 	case http.StatusNotFound:
+		if e.Code != awsapi.ResourceNotFoundException {
+			return "the server has no such operation: " + text, orElse(hint, "is it a Dormouse of this version?"), exitFailed
+		}
 		return text, hint, exitNotFound
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return text, orElse(hint, "are these the keys of this daemon? see dormouse env"), exitRefused

@@ -86,10 +86,10 @@ func (s *session) inspectMicroVM(ctx context.Context, id string) (view microVMVi
 	return view, nil
 }
 
-// notServed tells whether a server does not have the extension API: another one than Dormouse.
+// notServed tells whether a server does not have the extension API: it is another one than Dormouse.
 func notServed(err error) bool {
 	var refusal *awsapi.Error
-	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound
+	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound && refusal.Code != awsapi.ResourceNotFoundException
 }
 
 func (v *microVMView) print(screen *terminal.Screen, now time.Time) {

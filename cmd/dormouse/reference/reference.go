@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
@@ -212,13 +213,7 @@ func (f Finder) noMicroVM(ctx context.Context, text string) error {
 }
 
 func regexpOnce(expression string) func() *regexp.Regexp {
-	var compiled *regexp.Regexp
-	return func() *regexp.Regexp { // verbs look things up one after the other
-		if compiled == nil {
-			compiled = regexp.MustCompile(expression)
-		}
-		return compiled
-	}
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
 // sorted returns names in order, each once.
