@@ -68,6 +68,7 @@ func knownVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	e := &usageError{fmt.Sprintf("there is no verb %q", args[0]), "see dormouse --help"}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		e.hint = "did you mean " + strings.Join(near, ", ") + "?"

@@ -99,7 +99,7 @@ func (v *microVMView) print(screen *terminal.Screen, now time.Time) {
 	}
 	state := screen.State(string(vm.State))
 	if d.SuspendedAt != nil {
-		state += ", since " + terminal.Ago(d.SuspendedAt.Time, now)
+		state += " for " + span(now.Sub(d.SuspendedAt.Time))
 	}
 	pairs := [][2]string{
 		{"microvm", screen.Paint(terminal.Strong, vm.MicrovmId)},
@@ -136,5 +136,9 @@ func sizeWords(d *extension.MicroVM) string {
 	if d.MemoryMiB == nil || d.CPUs == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s of memory, %d CPUs", terminal.Bytes(int64(*d.MemoryMiB)<<20), *d.CPUs)
+	cpus := fmt.Sprintf("%d CPUs", *d.CPUs)
+	if *d.CPUs == 1 {
+		cpus = "1 CPU"
+	}
+	return terminal.Bytes(int64(*d.MemoryMiB)<<20) + " of memory, " + cpus
 }

@@ -69,5 +69,8 @@ func Ago(then, now time.Time) string {
 	if then.IsZero() {
 		return ""
 	}
-	return Span(max(now.Sub(then), 0)) + " ago"
+	if now.Sub(then) < time.Second {
+		return "just now"
+	}
+	return Span(now.Sub(then)) + " ago"
 }
