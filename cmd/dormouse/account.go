@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"time"
 
@@ -47,16 +46,17 @@ func accountCreateCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&id, "id", "", "twelve digits; chosen at random by default")
-	format := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, args []string) error {
 		account := store.Account{ID: id, Name: args[0], CreatedAt: time.Now().UTC()}
 		if err := createAccount(cmd.Context(), records, &account); err != nil {
 			return err
 		}
-		return format.print(cmd, showAccount(account), func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "account %s (%s) created\n", account.ID, account.Name)
-			return err
-		})
+		if output.json() {
+			return screenOf(cmd).JSON(showAccount(account))
+		}
+		screenOf(cmd).Printf("account %s (%s) created\n", account.ID, account.Name)
+		return nil
 	})
 	return cmd
 }
@@ -91,7 +91,7 @@ func accountListCommand() *cobra.Command {
 		Example: "  dormouse account list",
 		Args:    cobra.NoArgs,
 	}
-	format := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		accounts, err := records.Accounts(cmd.Context())
 		if err != nil {
@@ -101,27 +101,13 @@ func accountListCommand() *cobra.Command {
 		for i, a := range accounts {
 			shown[i], rows[i] = showAccount(a), []string{a.ID, a.Name, showTime(a.CreatedAt)}
 		}
-		return format.print(cmd, shown, func(w io.Writer) error {
-			return printTable(w, []string{"ACCOUNT", "NAME", "CREATED"}, rows)
-		})
+		if output.json() {
+			return screenOf(cmd).JSON(shown)
+		}
+		screenOf(cmd).Table([]string{"ACCOUNT", "NAME", "CREATED"}, rows)
+		return nil
 	})
 	return cmd
-}
-
-// withRecords runs a command on the database of its data folder.
-func withRecords(run func(*cobra.Command, *store.Store, []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) (err error) {
-		dir, err := dataDir(cmd)
-		if err != nil {
-			return err
-		}
-		records, err := openRecords(cmd.Context(), dir)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, records.Close()) }()
-		return run(cmd, records, args)
-	}
 }
 
 // findAccount finds an account by its id or name.

@@ -33,7 +33,7 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		},
 	}
 	f.add(cmd)
-	f.output = addOutput(cmd)
+	f.output = outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := imageNameFor(f.name, args[0])
 		if err != nil {

@@ -18,7 +18,7 @@ type buildFlags struct {
 	hooks                     string
 	hooksPort                 int
 	allCapabilities, detach   bool
-	output                    *output
+	output                    *outputFormat
 }
 
 const defaultHooksPort = 9000

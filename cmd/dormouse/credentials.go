@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,7 +46,7 @@ func credentialsCreateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account")
 	_ = cmd.MarkFlagRequired("account")
-	format := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		owner, err := findAccount(cmd.Context(), records, account)
 		if err != nil {
@@ -60,11 +59,12 @@ func credentialsCreateCommand() *cobra.Command {
 		if err := keepAccessKey(cmd, records); err != nil {
 			return err
 		}
-		return format.print(cmd, shownCredential{key.AccountID, key.AccessKeyID, key.Secret, key.CreatedAt}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nThe secret is not shown again.\n",
-				owner.ID, owner.Name, key.AccessKeyID, key.Secret)
-			return err
-		})
+		if output.json() {
+			return screenOf(cmd).JSON(shownCredential{key.AccountID, key.AccessKeyID, key.Secret, key.CreatedAt})
+		}
+		screenOf(cmd).Printf("account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nThe secret is not shown again.\n",
+			owner.ID, owner.Name, key.AccessKeyID, key.Secret)
+		return nil
 	})
 	return cmd
 }
@@ -78,7 +78,7 @@ func credentialsListCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account; all by default")
-	format := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		var owner store.Account
 		if account != "" {
@@ -96,9 +96,11 @@ func credentialsListCommand() *cobra.Command {
 			shown[i] = shownCredential{AccountID: key.AccountID, AccessKeyID: key.AccessKeyID, CreatedAt: key.CreatedAt}
 			rows[i] = []string{key.AccessKeyID, key.AccountID, showTime(key.CreatedAt)}
 		}
-		return format.print(cmd, shown, func(w io.Writer) error {
-			return printTable(w, []string{"ACCESS KEY ID", "ACCOUNT", "CREATED"}, rows)
-		})
+		if output.json() {
+			return screenOf(cmd).JSON(shown)
+		}
+		screenOf(cmd).Table([]string{"ACCESS KEY ID", "ACCOUNT", "CREATED"}, rows)
+		return nil
 	})
 	return cmd
 }
@@ -112,7 +114,7 @@ valid until they expire. If the default account is left without a key, the next 
 		Example: "  dormouse credentials delete AKIAIOSFODNN7EXAMPLE",
 		Args:    cobra.ExactArgs(1),
 	}
-	format := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, args []string) error {
 		err := records.DeleteCredential(cmd.Context(), args[0])
 		if errors.Is(err, store.ErrNotFound) {
@@ -124,10 +126,11 @@ valid until they expire. If the default account is left without a key, the next 
 		if err := keepAccessKey(cmd, records); err != nil {
 			return err
 		}
-		return format.print(cmd, map[string]string{"accessKeyId": args[0]}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "access key %s deleted\n", args[0])
-			return err
-		})
+		if output.json() {
+			return screenOf(cmd).JSON(map[string]string{"accessKeyId": args[0]})
+		}
+		screenOf(cmd).Printf("access key %s deleted\n", args[0])
+		return nil
 	})
 	return cmd
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -77,16 +74,6 @@ func writePID(lock *os.File) error {
 	}
 	_, err := fmt.Fprintf(lock, "%d\n", os.Getpid())
 	return err
-}
-
-// openRecords opens the database of a folder that a daemon has served from. Another folder is left
-// as it is: opening a database that is not there would make one.
-func openRecords(ctx context.Context, dir string) (*store.Store, error) {
-	path := filepath.Join(dir, databaseFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, &connection.NoDaemonError{Dir: dir}
-	}
-	return store.Open(ctx, path)
 }
 
 func writeAccessKey(dir string, c store.Credential) error {

@@ -18,7 +18,7 @@ each. The exit status is 1 if microVMs cannot run here.`,
 		Example: "  dormouse doctor\n  dormouse doctor --output json",
 		Args:    cobra.NoArgs,
 	}
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dir, err := dataDir(cmd)
 		if err != nil {

@@ -31,7 +31,7 @@ how long it took; its phases add up to that.`,
 	}
 	cmd.Flags().IntVarP(&most, "lines", "n", 50, "how many at most; 0 = all")
 	cmd.Flags().BoolVar(&phases, "phases", false, "how long each phase took")
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

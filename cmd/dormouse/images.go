@@ -24,7 +24,7 @@ func imagesCommand() *cobra.Command {
 		ValidArgsFunction: complete(imageNames, 1),
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print only names (or versions)")
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

@@ -27,7 +27,7 @@ its versions and the phases of its last build.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: complete(anyNames, 1),
 	}
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,51 +9,36 @@ import (
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 )
 
-// output is the flag --output: text for people, json for programs.
-type output string
+// outputFormat is the flag --output: text for people, json for programs.
+type outputFormat string
 
-const (
-	outputText output = "text"
-	outputJSON output = "json"
-)
-
-// addOutput gives a command the flag.
-func addOutput(cmd *cobra.Command) *output {
-	o := outputText
-	cmd.Flags().VarP(&o, "output", "o", "for people, or JSON for programs")
+// outputFlag gives a command the flag.
+func outputFlag(cmd *cobra.Command) *outputFormat {
+	format := outputFormat("text")
+	cmd.Flags().VarP(&format, "output", "o", "for people, or JSON for programs")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	return &o
+	return &format
 }
 
-// Set implements pflag.Value.
-func (o *output) Set(text string) error {
-	switch output(text) {
-	case outputText, outputJSON:
-		*o = output(text)
-		return nil
-	}
-	return fmt.Errorf("it is text or json, not %q", text)
-}
+func (f *outputFormat) json() bool { return *f == "json" }
 
-func (o *output) String() string { return string(*o) }
+func (f *outputFormat) String() string { return string(*f) }
 
 // Type implements pflag.Value.
-func (*output) Type() string { return "text|json" }
+func (*outputFormat) Type() string { return "text|json" }
 
-func (o *output) json() bool { return *o == outputJSON }
-
-// print writes value as JSON, or what text writes.
-func (o *output) print(cmd *cobra.Command, value any, text func(w io.Writer) error) error {
-	if o.json() {
-		return screenOf(cmd).JSON(value)
+// Set implements pflag.Value.
+func (f *outputFormat) Set(text string) error {
+	if text != "text" && text != "json" {
+		return fmt.Errorf("it is text or json, not %q", text)
 	}
-	return text(cmd.OutOrStdout())
+	*f = outputFormat(text)
+	return nil
 }
 
-// printTable writes rows under a header, in columns.
-func printTable(w io.Writer, header []string, rows [][]string) error {
-	terminal.New(w, io.Discard).Table(header, rows)
-	return nil
+// screenOf is where a command writes.
+func screenOf(cmd *cobra.Command) *terminal.Screen {
+	return terminal.New(cmd.OutOrStdout(), cmd.ErrOrStderr())
 }
 
 // showTime is how tables show a point in time.

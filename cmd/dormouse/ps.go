@@ -27,7 +27,7 @@ func psCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that have ended")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print only ids")
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "print whole ids")
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

@@ -28,7 +28,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		ValidArgsFunction: complete(imageNames, 1),
 	}
 	f.add(cmd)
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

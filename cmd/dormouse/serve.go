@@ -172,7 +172,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	})
 	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
 	api.Limit(rates)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
+	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records, clock})
 }
 
 // parts is the wired program.
@@ -184,6 +184,7 @@ type parts struct {
 	images   *image.Manager
 	builders *microvm.Builders
 	records  *store.Store
+	clock    clockwork.Clock
 }
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
@@ -216,7 +217,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
-	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
+	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, p.clock, log); return nil })
 	servers.Go(func() error { return prepareBuilder(ctx, o.dataDir, addresses, p.builders, log) })
 	servers.Go(func() error {
 		<-ctx.Done()

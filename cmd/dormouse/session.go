@@ -42,10 +42,6 @@ func connect(cmd *cobra.Command) (*session, error) {
 	return s, nil
 }
 
-func screenOf(cmd *cobra.Command) *terminal.Screen {
-	return terminal.New(cmd.OutOrStdout(), cmd.ErrOrStderr())
-}
-
 // command is a command line to paste that goes to the same daemon.
 func (s *session) command(format string, args ...any) string {
 	return "dormouse " + fmt.Sprintf(format, args...) + s.flags

@@ -30,7 +30,7 @@ func moving(cmd *cobra.Command, done string, to awsapi.MicrovmState, ask func(co
 	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.ValidArgsFunction = complete(microVMIDs, -1)
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is done")
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := connect(cmd)
 		if err != nil {

@@ -34,7 +34,7 @@ it can reach the ports it names until it ends; it cannot be revoked.`,
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long it is valid: 1m to 1h, in whole minutes")
 	cmd.Flags().BoolVar(&shell, "shell", false, "a token for the shell of a microVM with shell ingress")
 	cmd.Flags().BoolVar(&header, "header", false, "print the whole header, name and value")
-	output := addOutput(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		allowed, err := parsePorts(ports)
 		if err != nil {

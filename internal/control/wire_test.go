@@ -28,15 +28,22 @@ func (k accessKeys) Secret(ctx context.Context, id string) (secret, accountID st
 	return c.Secret, c.AccountID, err
 }
 
-// dial serves a rig over HTTP and returns a client of it in a region.
-func dial(t *testing.T, r *rig) func(region string) *client.Client {
+// serve serves a rig over HTTP and returns its URL.
+func serve(t *testing.T, r *rig) string {
 	t.Helper()
 	auth := awsapi.NewAuthenticator(accessKeys{r.store}, clockwork.NewRealClock())
 	server := httptest.NewServer(awsapi.NewHandler(r.Service, auth, slog.New(slog.DiscardHandler), r.clock))
 	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// dial serves a rig and returns a client of it in a region.
+func dial(t *testing.T, r *rig) func(region string) *client.Client {
+	t.Helper()
+	url := serve(t, r)
 	key, err := r.store.EnsureDefaults(r.ctx, r.clock.Now())
 	require.NoError(t, err)
-	return func(region string) *client.Client { return client.New(server.URL, region, key.AccessKeyID, key.Secret) }
+	return func(region string) *client.Client { return client.New(url, region, key.AccessKeyID, key.Secret) }
 }
 
 func TestSignedRequestsReachTheServiceAndItsRefusalsReachTheClient(t *testing.T) {
