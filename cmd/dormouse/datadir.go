@@ -22,6 +22,7 @@ const (
 	daemonFile      = "daemon.json"      // where the daemon listens
 	lockFile        = "lock"             // held by the daemon of this folder
 	buildLogs       = "logs/builds"
+	vmLogs          = "logs/microvms"
 )
 
 // defaultDataDir is where services keep their state: of the system for root, else of the user.

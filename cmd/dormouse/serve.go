@@ -20,6 +20,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 	"github.com/dormouse-dev/dormouse/internal/image"
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/pagetoken"
@@ -44,6 +45,7 @@ type serveOptions struct {
 	egressPrivate  []string
 	warm           int
 	keepTerminated time.Duration
+	appLogBytes    int64
 	offline        bool
 	verbose        bool
 }
@@ -81,7 +83,8 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 	f.StringVar(&o.kernel, "kernel", "", "guest kernel to boot images with, instead of the one set-up unpacked")
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
-	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
+	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
+	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
 	return cmd
@@ -119,9 +122,10 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	defer s3.close()
 
+	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
-		NextAddr: endpoint.NextAddr, Network: installed.network, Clock: clock, Log: log, Warm: warmth(o.warm),
+		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm),
 	})
 	if err != nil {
 		return err
@@ -157,7 +161,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
 	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
+	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records, logs})
 }
 
 // parts is the wired program.
@@ -169,6 +173,7 @@ type parts struct {
 	images   *image.Manager
 	builders *microvm.Builders
 	records  *store.Store
+	logs     *logfile.Folder
 }
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
@@ -195,7 +200,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
-	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
+	servers.Go(func() error { purge(ctx, p.records, p.logs, o.keepTerminated, log); return nil })
 	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
 	servers.Go(func() error {
 		<-ctx.Done()
