@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/control"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/image"
 	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
@@ -160,13 +162,18 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
-	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
+	auth := awsapi.NewAuthenticator(credentials{records}, clock)
+	beyond := extension.NewHandler(extension.Config{
+		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
+		Auth: auth, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
+	})
+	api := beyond.Beside(awsapi.NewHandler(operations, auth, log, clock))
 	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records, logs})
 }
 
 // parts is the wired program.
 type parts struct {
-	api      *awsapi.Handler
+	api      http.Handler
 	s3       *s3Server
 	door     *endpoint.Server
 	manager  *microvm.Manager
