@@ -18,6 +18,7 @@ import (
 const (
 	databaseFile = "dormouse.db"
 	lockFile     = "lock" // held by the daemon of this folder, whose process id it holds
+	vmLogs       = "logs/microvms"
 )
 
 // defaultDataDir is where services keep their state: of the system for root, else of the user.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +21,9 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/control"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/image"
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/pagetoken"
@@ -46,6 +49,7 @@ type serveOptions struct {
 	warm           int
 	keepTerminated time.Duration
 	limits         limits
+	appLogBytes    int64
 	offline        bool
 	verbose        bool
 }
@@ -90,8 +94,9 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.kernel, "kernel", "", "guest kernel to boot images with, instead of the one set-up unpacked")
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
-	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
+	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
 	o.limits.addFlags(f)
+	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
 }
@@ -133,9 +138,10 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	defer s3.close()
 
+	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
-		NextAddr: endpoint.NextAddr, Network: installed.network, Clock: clock, Log: log, Warm: warmth(o.warm),
+		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm),
 	})
 	if err != nil {
 		return err
@@ -170,20 +176,26 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
-	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
-	api.Limit(rates)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records, clock})
+	auth := awsapi.NewAuthenticator(credentials{records}, clock)
+	beyond := extension.NewHandler(extension.Config{
+		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
+		Auth: auth, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
+	})
+	aws := awsapi.NewHandler(operations, auth, log, clock)
+	aws.Limit(rates)
+	return run(ctx, o, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
 }
 
 // parts is the wired program.
 type parts struct {
-	api      *awsapi.Handler
+	api      http.Handler
 	s3       *s3Server
 	door     *endpoint.Server
 	manager  *microvm.Manager
 	images   *image.Manager
 	builders *microvm.Builders
 	records  *store.Store
+	logs     *logfile.Folder
 	clock    clockwork.Clock
 }
 
@@ -217,7 +229,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
-	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, p.clock, log); return nil })
+	servers.Go(func() error { purge(ctx, p.records, p.logs, o.keepTerminated, p.clock, log); return nil })
 	servers.Go(func() error { return prepareBuilder(ctx, o.dataDir, addresses, p.builders, log) })
 	servers.Go(func() error {
 		<-ctx.Done()

@@ -43,6 +43,9 @@ type Manifest struct {
 	CreatedAt time.Time         `json:"createdAt"`
 	Machine   Machine           `json:"machine"`
 	Secret    []byte            `json:"secret"`  // of the agent in the snapshot; the file is 0600
+	// LoggedBytes is how much of what the app had written is in the log of the build. The logs of
+	// microVMs go on from there.
+	LoggedBytes int64 `json:"loggedBytes"`
 	Digests   map[string]string `json:"digests"` // file name → sha256 of its data extents and their places
 	// Sizes in bytes: what the file takes on disk, holes left out.
 	MemoryBytes int64 `json:"memoryBytes"`
