@@ -107,7 +107,7 @@ func TestLogsGoWithTheRowOfTheirMicroVM(t *testing.T) {
 	require.NoError(t, records.CreateImage(ctx, i, v, store.Build{ID: "build", ImageID: i.ID, Version: "1.0"}, nil, store.Event{Subject: i.ID}))
 	logs := logfile.NewFolder(filepath.Join(dir, vmLogs), 0)
 	for id, ended := range map[string]time.Duration{"old": 2 * time.Hour, "recent": time.Minute, "alive": 0} {
-		vm := store.MicroVM{ID: id, AccountID: i.AccountID, Region: i.Region, ImageID: i.ID, EndpointID: id, State: store.VMRunning}
+		vm := store.MicroVM{ID: id, AccountID: i.AccountID, Region: i.Region, ImageID: i.ID, ImageVersion: v.Version, EndpointID: id, State: store.VMRunning}
 		require.NoError(t, records.InsertMicroVM(ctx, vm, nil, store.Event{Subject: id}))
 		if ended > 0 {
 			vm.State, vm.TerminatedAt = store.VMTerminated, now.Add(-ended)

@@ -90,7 +90,7 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) addImage(account, id, build string) {
 	i := store.Image{ID: id, AccountID: account, Region: region, Name: "app", State: store.ImageCreating, CreatedAt: noon}
-	v := store.ImageVersion{ImageID: id, Version: "1.0", Major: 1, State: store.VersionInProgress, Status: store.StatusInactive}
+	v := store.ImageVersion{ImageID: id, Version: "1.0", Major: 1, State: store.VersionSuccessful, Status: store.StatusActive}
 	v.Config.MinimumMemoryMiB = 512
 	b := store.Build{ID: build, ImageID: id, Version: "1.0", State: store.BuildInProgress, CreatedAt: noon}
 	require.NoError(r.t, r.store.CreateImage(r.t.Context(), i, v, b, nil, store.Event{Subject: id, Operation: "create", To: store.ImageCreating, Cause: "api", At: noon}))
