@@ -115,16 +115,21 @@ func (s *session) copyLog(ctx context.Context, in extension.LogsInput, f *logsFl
 		return err
 	}
 	defer log.Close()
-	if f.raw {
-		_, err := io.Copy(s.screen.Out, log)
-		return err
+	read := &lastByte{}
+	from := io.TeeReader(log, read)
+	switch {
+	case f.raw:
+		_, err = io.Copy(s.screen.Out, from)
+	case in.Kind == extension.AppLog && !f.times:
+		err = copyAppLog(s.screen, from)
+	default:
+		out, flush := s.screen.Stranger()
+		if _, err = io.Copy(out, from); err == nil {
+			err = flush()
+		}
 	}
-	if in.Kind == extension.AppLog && !f.times {
-		return copyAppLog(s.screen, log)
+	if err == nil && !read.seen && s.screen.Interactive() {
+		s.screen.Notef("Nothing%s.", map[bool]string{true: " since the image was made"}[in.Kind == extension.AppLog])
 	}
-	out, flush := s.screen.Stranger()
-	if _, err := io.Copy(out, log); err != nil {
-		return err
-	}
-	return flush()
+	return err
 }

@@ -62,13 +62,13 @@ func TestEventsWithoutASubjectAreThoseOfTheAccountPageByPage(t *testing.T) {
 		}
 		in.NextToken = *out.NextToken
 	}
-	require.Equal(t, []string{vmID + " SUSPENDING", vmID + " RUNNING", vmID + " PENDING", image + " CREATING"}, got)
+	require.Equal(t, []string{vmID + " SUSPENDING", vmID + " RUNNING", vmID + " PENDING", image + " SUCCESSFUL", image + " CREATING"}, got)
 
 	_, err := r.as(theirs).Events(t.Context(), in)
 	refused(t, err, awsapi.ValidationException) // a token is the account's
 	out, err := r.as(theirs).Events(t.Context(), extension.EventsInput{})
 	require.NoError(t, err)
-	require.Len(t, out.Events, 3)
+	require.Len(t, out.Events, 4)
 	require.Equal(t, "microvm-2", out.Events[0].Subject)
 	_, body := r.getAs(mine, "eu-west-1", "events")
 	require.JSONEq(t, `{"events":[],"nextToken":null}`, body)
