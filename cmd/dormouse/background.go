@@ -124,5 +124,11 @@ func (b *background) failedToStart() error {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text[min(b.begin, int64(len(text))):])), "\n")
 	lines = lines[max(0, len(lines)-startTail):]
+	for i, line := range lines { // an error that it ended with is its last word
+		if strings.HasPrefix(line, "dormouse: ") {
+			lines = lines[i:]
+			break
+		}
+	}
 	return &failure{errors.New("the daemon ended:\n    " + strings.Join(lines, "\n    ")), "what this host lacks: dormouse doctor"}
 }

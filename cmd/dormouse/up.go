@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,8 +131,14 @@ func orElseError(err error, otherwise func() error) error {
 // serveArguments are the arguments of the daemon: the flags that were typed. Those of the environment it reads itself.
 func serveArguments(cmd *cobra.Command, dir string) []string {
 	arguments := []string{"serve", "--data-dir", dir}
-	cmd.LocalNonPersistentFlags().Visit(func(flag *pflag.Flag) {
-		arguments = append(arguments, "--"+flag.Name+"="+flag.Value.String())
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		switch list, isList := flag.Value.(pflag.SliceValue); {
+		case flag.Name == "data-dir":
+		case isList: // its String has brackets
+			arguments = append(arguments, "--"+flag.Name+"="+strings.Join(list.GetSlice(), ","))
+		default:
+			arguments = append(arguments, "--"+flag.Name+"="+flag.Value.String())
+		}
 	})
 	return arguments
 }
