@@ -52,9 +52,8 @@ Control characters are shown as escapes on a terminal, but for --raw.`,
 		if err != nil {
 			return err
 		}
-		err = s.copyLog(cmd.Context(), in, &f)
-		if f.follow && cmd.Context().Err() != nil {
-			return nil // Ctrl-C is how one stops to follow
+		if err = s.copyLog(cmd.Context(), in, &f); f.follow && cmd.Context().Err() != nil {
+			err = nil // Ctrl-C is how one stops to follow
 		}
 		return err
 	}

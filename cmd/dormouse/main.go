@@ -54,7 +54,7 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 		PersistentPreRunE: prepareFlags,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
+	root.SetFlagErrorFunc(misused)
 	root.PersistentFlags().String("data-dir", defaultDataDir(), "folder that holds everything Dormouse keeps")
 	portableDefault(root.PersistentFlags(), "data-dir", "~/.local/share/dormouse, for root /var/lib/dormouse")
 	root.AddGroup(&cobra.Group{ID: groupUse, Title: "MicroVMs:"}, &cobra.Group{ID: groupImages, Title: "Images:"},

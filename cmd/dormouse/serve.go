@@ -255,17 +255,13 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 // prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done,
 // and lets clients know.
 func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
-	_, err := builders.Prepare(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
 	before := addresses.Builder
 	addresses.Builder = connection.BuilderReady
-	if err != nil {
+	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
 		log.Error("the builder could not be prepared; builds will try again", "err", err)
 		addresses.Builder = connection.BuilderFailed
 	}
-	if addresses.Builder == before {
+	if addresses.Builder == before || ctx.Err() != nil {
 		return nil
 	}
 	return writeDaemon(dir, addresses)

@@ -100,13 +100,11 @@ func (p *Progress) Write(b []byte) (int, error) {
 	if end == 0 {
 		return len(b), nil
 	}
-	var err error
-	switch {
-	case p.pool == nil:
-		_, err = io.WriteString(p.screen.Err, lines)
-	default:
-		_, err = io.WriteString(p.pool, Safe(lines))
+	if p.pool == nil {
+		_, err := io.WriteString(p.screen.Err, lines)
+		return len(b), err
 	}
+	_, err := io.WriteString(p.pool, Safe(lines))
 	return len(b), err
 }
 

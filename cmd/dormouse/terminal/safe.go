@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -35,7 +36,7 @@ type SafeWriter struct {
 func NewSafeWriter(to io.Writer) *SafeWriter { return &SafeWriter{to: to} }
 
 func (w *SafeWriter) Write(p []byte) (int, error) {
-	text := append(w.held, p...)
+	text := slices.Concat(w.held, p)
 	w.held = nil
 	var out []byte
 	for len(text) > 0 {
