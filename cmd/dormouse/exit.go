@@ -60,7 +60,8 @@ func misused(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &usageError{err.Error(), "see " + cmd.CommandPath() + " --help"}
+	usage := strings.TrimSuffix(cmd.UseLine(), " [flags]")
+	return &usageError{err.Error(), "usage: " + usage + "; see " + cmd.CommandPath() + " --help"}
 }
 
 // knownVerb makes an unknown verb a mistake, and names those it may have been meant to be.

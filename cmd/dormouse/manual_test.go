@@ -115,5 +115,8 @@ seconds since 1970); members may be added, none is renamed or removed.
 | ` + "`build`" + ` | the build (extension API), also when it failed; with ` + "`--detach`" + ` only ` + "`imageArn`, `imageVersion`, `buildId`" + ` |
 | ` + "`events`" + ` | an array of events (extension API), newest first |
 | ` + "`token`" + ` | an object: header name to value |
+| ` + "`account create`, `account list`" + ` | an account, an array of them: ` + "`accountId`, `name`, `createdAt` (RFC 3339)" + ` |
+| ` + "`credentials create`, `credentials list`" + ` | a key, an array of them: ` + "`accountId`, `accessKeyId`, `createdAt` (RFC 3339), and once `secretAccessKey`" + ` |
+| ` + "`credentials delete`" + ` | ` + "`accessKeyId`" + ` |
 | ` + "`doctor`" + ` | an array of ` + "`name`, `status` (`ok`, `warn`, `fail`), `detail`, `fix`" + ` |
 `

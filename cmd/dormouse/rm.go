@@ -131,10 +131,14 @@ func (s *session) removeVersion(ctx context.Context, image reference.Image) erro
 
 // kept adds what to do about an image that was not deleted.
 func (s *session) kept(image reference.Image, err error) error {
-	if refusal := (*awsapi.Error)(nil); errors.As(err, &refusal) && refusal.Status() == http.StatusBadRequest {
-		return &failure{err, "end its microVMs first: " + s.command("rm -f %s", image) + "; a build must end by itself: " + s.command("logs --build -f %s", image.Name)}
+	if refusal := (*awsapi.Error)(nil); !errors.As(err, &refusal) || refusal.Status() >= http.StatusInternalServerError || isGone(err) {
+		return err
 	}
-	return err
+	switch image.State {
+	case awsapi.MicrovmImageStateCreating, awsapi.MicrovmImageStateUpdating:
+		return &failure{err, "its build must end by itself, follow it: " + s.command("logs --build -f %s", image.Name)}
+	}
+	return &failure{err, "end its microVMs first: " + s.command("rm -f %s", image)}
 }
 
 func isGone(err error) bool {

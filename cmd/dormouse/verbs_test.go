@@ -169,6 +169,32 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	}())
 }
 
+func TestInspectTellsProgramsTheSame(t *testing.T) {
+	f := newFake(t)
+	f.addImage("counter")
+	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
+	f.events = []extension.Event{
+		{Subject: firstVM, Operation: "resume", Phases: []extension.Phase{{Name: "vmm", Seconds: 0.1}}},
+		{Subject: firstVM, Operation: "launch", Phases: []extension.Phase{{Name: "vmm", Seconds: 0.2}}},
+		{Subject: firstVM, Operation: "launch"},
+	}
+	f.build = builtWell()
+	var vm microVMView
+	require.NoError(t, json.Unmarshal([]byte(ok(t, "inspect", "0c5b", "--output", "json")), &vm))
+	require.Equal(t, []any{firstVM, 2048, 2}, []any{vm.MicroVM.MicrovmId, *vm.Details.MemoryMiB, len(vm.Last)})
+	var image struct {
+		Image    struct{ Name string }
+		Versions []struct{ ImageVersion string }
+		Build    struct{ BuildID string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(ok(t, "inspect", "counter", "--output", "json")), &image))
+	require.Equal(t, []any{"counter", "1.0", buildUUID}, []any{image.Image.Name, image.Versions[0].ImageVersion, image.Build.BuildID})
+	require.Contains(t, ok(t, "inspect", "0c5b"), "last launch  200 ms")
+	require.Contains(t, ok(t, "inspect", "counter"), "last build  version 1.0, SUCCESSFUL, 12.5 s")
+	require.Contains(t, ok(t, "images", "counter"), "1.0       SUCCESSFUL   ACTIVE   512m")
+	require.Equal(t, exitNotFound, dormouse(t, "inspect", "counter:7").status)
+}
+
 func TestCompletionKnowsTheDaemon(t *testing.T) {
 	f := newFake(t)
 	f.addImage("counter")

@@ -45,6 +45,6 @@ func (e *AmbiguousError) Error() string {
 }
 
 // Hint says what to do about it.
-func (e *AmbiguousError) Hint() string { return "use more of the id" }
+func (e *AmbiguousError) Hint() string { return "name one by its id" }
 
 func asNotFound(err error, missing **NotFoundError) bool { return errors.As(err, missing) }

@@ -40,7 +40,7 @@ func column(at, total time.Duration) int {
 	if total <= 0 {
 		return 0
 	}
-	return int(int64(at) * timelineWidth / int64(total))
+	return int((int64(at)*timelineWidth + int64(total)/2) / int64(total))
 }
 
 // Total words the sum of phases.
