@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -142,7 +143,7 @@ func keepAccessKey(cmd *cobra.Command, records *store.Store) error {
 	}
 	key, err := oldestKey(cmd.Context(), records, store.DefaultAccountID)
 	if errors.Is(err, errNoKey) {
-		if err := os.Remove(filepath.Join(dir, credentialsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, connection.CredentialsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 )
 
@@ -29,11 +30,11 @@ The access key is the oldest one of the default account, or of --account, or the
 			if err != nil {
 				return err
 			}
-			key, err := envKey(cmd.Context(), dir, account, credential)
+			settings, err := envSettings(cmd.Context(), dir, account, credential)
 			if err != nil {
 				return err
 			}
-			return printEnv(cmd, dir, key)
+			return printEnv(cmd, dir, settings)
 		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account to act as")
@@ -41,36 +42,36 @@ The access key is the oldest one of the default account, or of --account, or the
 	return cmd
 }
 
-// envKey is the access key that the lines export. The default one is in a file of its own, so that
-// nothing but that file is read for it.
-func envKey(ctx context.Context, dir, account, credential string) (key accessKey, err error) {
+// envSettings are what the lines export. Only another key than the default one needs the database.
+func envSettings(ctx context.Context, dir, account, credential string) (settings connection.Settings, err error) {
 	if account == "" && credential == "" {
-		return key, readJSON(filepath.Join(dir, credentialsFile), &key)
+		return connection.FromDataDir(dir)
 	}
 	records, err := openRecords(ctx, dir)
 	if err != nil {
-		return accessKey{}, err
+		return settings, err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 	chosen, err := chooseKey(ctx, records, account, credential)
-	return accessKey{chosen.AccountID, chosen.AccessKeyID, chosen.Secret}, err
+	if err != nil {
+		return settings, err
+	}
+	settings, err = connection.WithoutKey(dir)
+	settings.AccountID, settings.AccessKeyID, settings.SecretAccessKey = chosen.AccountID, chosen.AccessKeyID, chosen.Secret
+	return settings, err
 }
 
-func printEnv(cmd *cobra.Command, dir string, key accessKey) error {
-	var daemon listenAddresses
-	if err := readJSON(filepath.Join(dir, daemonFile), &daemon); err != nil {
-		return err
-	}
+func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) error {
 	lines := [][2]string{
-		{"AWS_ACCESS_KEY_ID", key.AccessKeyID},
-		{"AWS_SECRET_ACCESS_KEY", key.SecretAccessKey},
-		{"AWS_REGION", daemon.Region},
-		{"AWS_DEFAULT_REGION", daemon.Region},
-		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://" + daemon.API},
+		{"AWS_ACCESS_KEY_ID", settings.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", settings.SecretAccessKey},
+		{"AWS_REGION", settings.Region},
+		{"AWS_DEFAULT_REGION", settings.Region},
+		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},
 		{"DORMOUSE_CA_BUNDLE", filepath.Join(dir, localca.CertFile)},
 	}
-	if daemon.S3 != "" {
-		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", "http://" + daemon.S3})
+	if settings.S3 != "" {
+		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", settings.S3})
 	}
 	out := cmd.OutOrStdout()
 	// A session token or profile left over from real AWS would make every signature wrong.

@@ -1,23 +1,22 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 )
 
-// outputFormat is the flag --output of commands that print records: text for people, json for programs.
+// outputFormat is the flag --output: text for people, json for programs.
 type outputFormat string
 
 // outputFlag gives a command the flag.
 func outputFlag(cmd *cobra.Command) *outputFormat {
 	format := outputFormat("text")
 	cmd.Flags().VarP(&format, "output", "o", "for people, or JSON for programs")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return &format
 }
 
@@ -37,28 +36,9 @@ func (f *outputFormat) Set(text string) error {
 	return nil
 }
 
-// screen is where a command writes its results.
-type screen struct{ out io.Writer }
-
-func screenOf(cmd *cobra.Command) screen { return screen{cmd.OutOrStdout()} }
-
-// Printf writes text.
-func (s screen) Printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
-
-// JSON writes one indented document.
-func (s screen) JSON(value any) error {
-	out := json.NewEncoder(s.out)
-	out.SetIndent("", "  ")
-	return out.Encode(value)
-}
-
-// Table writes rows under a header.
-func (s screen) Table(header []string, rows [][]string) {
-	table := tabwriter.NewWriter(s.out, 0, 0, 3, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		fmt.Fprintln(table, strings.Join(row, "\t"))
-	}
-	_ = table.Flush() // the terminal is gone
+// screenOf is where a command writes.
+func screenOf(cmd *cobra.Command) *terminal.Screen {
+	return terminal.New(cmd.OutOrStdout(), cmd.ErrOrStderr())
 }
 
 // showTime is how tables show a point in time.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -19,12 +21,15 @@ func purgeEvery(keep time.Duration) time.Duration {
 	return min(max(keep/4, time.Second), time.Hour)
 }
 
-// purge forgets microVMs that were TERMINATED longer ago than keep, until ctx ends.
-func purge(ctx context.Context, records *store.Store, keep time.Duration, clock clockwork.Clock, log *slog.Logger) {
+// purge forgets microVMs that were TERMINATED longer ago than keep, and their logs, until ctx ends.
+func purge(ctx context.Context, records *store.Store, logs *logfile.Folder, keep time.Duration, clock clockwork.Clock, log *slog.Logger) {
+	if err := removeOrphans(ctx, records, logs); err != nil && ctx.Err() == nil {
+		log.Error("logs of microVMs that are forgotten could not be removed", "err", err)
+	}
 	tick := clock.NewTicker(purgeEvery(keep))
 	defer tick.Stop()
 	for {
-		purgeOnce(ctx, records, clock.Now().Add(-keep), log)
+		purgeOnce(ctx, records, logs, clock.Now().Add(-keep), log)
 		select {
 		case <-ctx.Done():
 			return
@@ -34,9 +39,12 @@ func purge(ctx context.Context, records *store.Store, keep time.Duration, clock 
 }
 
 // purgeOnce forgets microVMs that were TERMINATED before a time.
-func purgeOnce(ctx context.Context, records *store.Store, before time.Time, log *slog.Logger) {
+func purgeOnce(ctx context.Context, records *store.Store, logs *logfile.Folder, before time.Time, log *slog.Logger) {
 	for {
 		ids, err := records.PurgeTerminated(ctx, before, purgeBatch)
+		for _, id := range ids {
+			err = errors.Join(err, logs.Remove(id))
+		}
 		if err != nil && ctx.Err() == nil {
 			log.Error("terminated microVMs could not be purged", "err", err)
 		}
@@ -44,4 +52,17 @@ func purgeOnce(ctx context.Context, records *store.Store, before time.Time, log 
 			return
 		}
 	}
+}
+
+// removeOrphans removes the logs of microVMs that have no row: the daemon ended between the two.
+func removeOrphans(ctx context.Context, records *store.Store, logs *logfile.Folder) error {
+	ids, err := logs.IDs()
+	for _, id := range ids {
+		_, known := records.MicroVM(ctx, id)
+		if errors.Is(known, store.ErrNotFound) {
+			known = logs.Remove(id)
+		}
+		err = errors.Join(err, known)
+	}
+	return err
 }

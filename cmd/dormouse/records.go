@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -17,7 +18,7 @@ import (
 func openRecords(ctx context.Context, dir string) (*store.Store, error) {
 	path := filepath.Join(dir, databaseFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(path)
+		return nil, &connection.NoDaemonError{Dir: dir}
 	}
 	return store.Open(ctx, path)
 }

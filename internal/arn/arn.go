@@ -4,6 +4,7 @@ package arn
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	awsarn "github.com/aws/aws-sdk-go-v2/aws/arn"
 )
@@ -92,10 +93,15 @@ func format(region, account, resourceType, name string) string {
 	}.String()
 }
 
+// Compiled when first needed: every start of the program would pay for them.
 var (
-	regionForm  = regexp.MustCompile(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
-	accountForm = regexp.MustCompile(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
+	regionForm  = form(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
+	accountForm = form(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
 )
+
+func form(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // named says that name can be the last section of an ARN. What else a name may hold is up to the
 // service model, which package awsapi enforces when something gets its name.
@@ -146,7 +152,7 @@ func parse(text, resourceType string) (awsarn.ARN, error) {
 		return awsarn.ARN{}, &Error{text, SlashForm}
 	case !strings.HasPrefix(parsed.Resource, resourceType+":"):
 		return awsarn.ARN{}, &Error{text, OtherResource}
-	case !regionForm.MatchString(parsed.Region) || !accountForm.MatchString(parsed.AccountID):
+	case !regionForm().MatchString(parsed.Region) || !accountForm().MatchString(parsed.AccountID):
 		return awsarn.ARN{}, &Error{text, Malformed}
 	}
 	return parsed, nil

@@ -247,7 +247,7 @@ func (s *shape) violated(v any) []string {
 	switch v := v.(type) {
 	case string:
 		texts = s.outOfBounds(int64(utf8.RuneCountInString(v)), "length")
-		if s.pattern != nil && !s.pattern.whole.MatchString(v) {
+		if s.pattern != nil && !s.pattern.whole().MatchString(v) {
 			texts = append(texts, s.pattern.constraint())
 		}
 		if s.enum != nil && !slices.Contains(s.enum, v) {

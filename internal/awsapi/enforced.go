@@ -1,7 +1,6 @@
 package awsapi
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,10 +111,10 @@ func enforceIdlePolicy(p *IdlePolicy) *Error {
 }
 
 // s3URI is s3://bucket/key, with a bucket name as S3 allows it.
-var s3URI = regexp.MustCompile(`\As3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\z`)
+var s3URI = wholeString(`s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+`)
 
 func enforceImage(base string, code CodeArtifact, resources []Resources, hooks *Hooks) *Error {
-	if !s3URI.MatchString(*code.Uri) {
+	if !s3URI.whole().MatchString(*code.Uri) {
 		return Validation("CodeArtifact URI must be a valid S3 URI in the format: s3://<bucket>/<key>")
 	}
 	for _, r := range resources {

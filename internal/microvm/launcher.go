@@ -34,6 +34,8 @@ type origin struct {
 	// beforeRun is called when everything is loaded and the guest is about to run; from then on the
 	// disk may change, so the checkpoint cannot be gone back to.
 	beforeRun func() error
+	// failed is called with a session that did not come to run its guest, before it is ended; may be nil.
+	failed func(s running)
 }
 
 // starter starts guests; it is the launcher, but for tests of the actor.
@@ -51,6 +53,9 @@ type running interface {
 	pause(ctx context.Context) error
 	goOn(ctx context.Context) error
 	checkpointTo(ctx context.Context, path, disk string) (dirty int64, err error)
+	console(ctx context.Context) ([]byte, error) // what came on the serial console since the last time
+	printed() ([]byte, error)                    // what the VMM printed since the last time
+	vmmPID() int
 	vmmDone() <-chan struct{}     // the VMM has ended
 	networkDone() <-chan struct{} // the guest cannot be reached any more
 	end()                         // may be called again
@@ -84,6 +89,9 @@ func (l *launcher) startSession(ctx context.Context, from origin, phases *teleme
 	}
 	reply, err := s.begin(ctx, from, phases)
 	if err != nil {
+		if from.failed != nil {
+			from.failed(s)
+		}
 		s.end()
 		return nil, reply, err
 	}

@@ -24,6 +24,7 @@ type session struct {
 	client  *guest.Client
 	run     string                 // run folder
 	secret  [guest.SecretSize]byte // of the agent
+	read    int64                  // bytes of the VMM's log that were read
 
 	diskless bool // the machine has yet to get the guest's disk
 }
@@ -153,5 +154,6 @@ func (s *session) events(ctx context.Context) iter.Seq2[guest.Event, error] {
 
 func (s *session) pause(ctx context.Context) error { return s.machine.Pause(ctx) }
 func (s *session) goOn(ctx context.Context) error  { return s.machine.Resume(ctx) }
+func (s *session) vmmPID() int                     { return s.machine.PID() }
 func (s *session) vmmDone() <-chan struct{}        { return s.machine.Done() }
 func (s *session) networkDone() <-chan struct{}    { return s.stack.Done() }

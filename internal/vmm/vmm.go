@@ -11,6 +11,9 @@ import (
 // ErrExited means the VMM process is gone, so nothing can be asked of the machine any more.
 var ErrExited = errors.New("the VMM process has exited")
 
+// LogFile is the name of the file in a machine's run folder that the VMM prints to.
+const LogFile = "vmm.log"
+
 // Config describes one machine. Every machine restored from a snapshot must be described as
 // the one the snapshot was taken of, but for Dir and Data.
 type Config struct {
@@ -67,7 +70,8 @@ type Machine interface {
 	// Network connects to the guest's network card: frames with a length of 4 bytes before each.
 	// One connection at a time; a new one is possible after the old one was closed.
 	Network(ctx context.Context) (net.Conn, error)
-	// Console returns the end of what the guest wrote to its serial console, at most 64 KiB.
+	// Console returns what the guest wrote to its serial console since the last call, of which the
+	// VMM keeps the newest 64 KiB.
 	Console(ctx context.Context) ([]byte, error)
 	// PID is the VMM's process id.
 	PID() int

@@ -31,7 +31,6 @@ const (
 const (
 	monitorSocket = "qmp.sock"
 	networkSocket = "net.sock"
-	logFile       = "vmm.log"
 )
 
 // sandbox takes away what QEMU does not need here: no new processes, no privileges, no

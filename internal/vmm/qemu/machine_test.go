@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
 // over returns a machine whose QEMU is q.
@@ -69,7 +71,7 @@ func TestLoadEndsWhenQEMUSaysThatItHasLoaded(t *testing.T) {
 
 func TestLoadTellsWhatQEMUPrintedWhenItRefuses(t *testing.T) {
 	m, q := over(t)
-	require.NoError(t, os.WriteFile(filepath.Join(m.process.dir, logFile), []byte("qemu: Unknown savevm section\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(m.process.dir, vmm.LogFile), []byte("qemu: Unknown savevm section\n"), 0o600))
 	orders := q.answering([]string{agreed}, []string{agreed, `{"event": "MIGRATION", "data": {"status": "failed"}}`})
 	require.EqualError(t, m.Load(t.Context(), scratchFile(t)), "load device state: QEMU refused it; QEMU says: qemu: Unknown savevm section")
 	said(<-orders)
