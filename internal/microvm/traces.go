@@ -108,7 +108,8 @@ func (m *Manager) Look(ctx context.Context, id string) {
 		select {
 		case sending <- c:
 			sending = nil
-		case <-c.accepted:
+		case err := <-c.accepted:
+			_ = err // it was done, or the microVM is ending
 			return
 		case <-v.ended:
 			return
