@@ -201,3 +201,27 @@ func (v *vm) drain(s running) {
 		w.catchUp(v.m.running)
 	}
 }
+
+// Listen has the output of a microVM's app kept as soon as it comes, also right after a wake, until
+// stop is called.
+func (m *Manager) Listen(id string) (stop func()) {
+	v := m.live(id)
+	if v == nil {
+		return func() {}
+	}
+	v.readers.Add(1) // before the look for a watcher
+	if w := v.watcher.Load(); w != nil {
+		w.atOnce()
+	}
+	return func() { v.readers.Add(-1) }
+}
+
+// CatchUp returns when what the app of a running microVM has written by now was kept, as far as one
+// can tell.
+func (m *Manager) CatchUp(ctx context.Context, id string) {
+	if v := m.live(id); v != nil {
+		if w := v.watcher.Load(); w != nil && v.view.Load().session == w.s {
+			w.catchUp(ctx)
+		}
+	}
+}
