@@ -12,6 +12,8 @@ const (
 	suspendMost = 8 * mebibyte          // with at most so many dirty bytes
 	burstGoal   = 20.0                  // times the floor of one launch, for the p95 of 20 at once on two cores
 	rssGoal     = 80.0                  // MiB, of the idle daemon
+	controlGoal = 15 * time.Millisecond // p99 of a call that starts no VM, at controlRate over 10,000 rows
+	pageGoal    = 1.5                   // times a page over few rows: lists stay flat
 	cpuGoal     = 10 * time.Millisecond // in 10 s, one tick of the kernel's clock: not measurable
 )
 
@@ -58,6 +60,15 @@ func goals(r result, b *bench) (list []goal) {
 		add("idle daemon, RSS", fmt.Sprintf("≤ %.0f MiB", rssGoal), fmt.Sprintf("%.1f MiB", r.Daemon.IdleRSS), r.Daemon.IdleRSS <= rssGoal)
 		add(fmt.Sprintf("idle daemon with %d suspended VMs, CPU in 10 s", r.Daemon.SuspendedVMs),
 			fmt.Sprintf("not measurable: ≤ %v", cpuGoal), r.Daemon.IdleCPU.String(), b.idle.cpu <= cpuGoal)
+	}
+	if c := r.Control; c != nil {
+		add(fmt.Sprintf("%d calls/s over %d rows", c.Rate, c.Rows), "none fails", fmt.Sprintf("%d failed", c.Failed), c.Failed == 0)
+		add("the same, p99", fmt.Sprintf("≤ %v", controlGoal), c.P99.String(), time.Duration(c.P99) <= controlGoal)
+		page := func(list string, t pageTiming) {
+			add("a page of "+list+", by one over few rows", fmt.Sprintf("≤ %.1f ×", pageGoal), orNothing(t.Ratio, "%.2f ×"), t.Ratio != nil && *t.Ratio <= pageGoal)
+		}
+		page("ListMicrovms", c.VMPages)
+		page("ListMicrovmImages", c.ImagePages)
 	}
 	return list
 }

@@ -25,6 +25,7 @@ type options struct {
 	rounds    int
 	burst     int
 	suspended int
+	rows      int
 	skip      string
 	out       string
 	report    string
@@ -38,7 +39,8 @@ func parseOptions() (o options) {
 	flag.IntVar(&o.rounds, "rounds", 20, "rounds of launch, suspend and wake")
 	flag.IntVar(&o.burst, "burst", 20, "launches at once")
 	flag.IntVar(&o.suspended, "suspended", 50, "suspended VMs to watch the idle daemon with")
-	flag.StringVar(&o.skip, "skip", "", "parts to leave out: rounds, burst, suspended (comma-separated)")
+	flag.IntVar(&o.rows, "rows", 10_000, "images, and as many microVMs, to ask the control plane about")
+	flag.StringVar(&o.skip, "skip", "", "parts to leave out: rounds, burst, suspended, control (comma-separated)")
 	flag.StringVar(&o.out, "out", "bench/latest.json", "file to write the numbers to")
 	flag.StringVar(&o.report, "report", "docs/benchmarks.md", "file to write the tables to")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder")
@@ -68,6 +70,7 @@ type bench struct {
 	crowd       *crowd
 	asleep      suspended
 	idle        *idleDaemon
+	control     *controlPlane
 }
 
 func main() {
@@ -158,7 +161,12 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	if err := b.measureMany(ctx); err != nil {
 		return err
 	}
-	b.imageAfter, err = b.lookAtImage()
+	if b.imageAfter, err = b.lookAtImage(); err != nil {
+		return err
+	}
+	if !b.options.skips("control") {
+		b.control, err = b.measureControl(ctx, b.options.rows)
+	}
 	return err
 }
 

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
+	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -46,22 +45,25 @@ func (p *product) lastOperation(ctx context.Context, vm microVM, name string, to
 var errNoEvent = errors.New("no such event has phases")
 
 func (p *product) lastEvent(ctx context.Context, vm microVM, operation string) (store.Event, error) {
-	out, err := p.daemon.command(ctx, "events", vm.id)
+	out, err := p.daemon.command(ctx, "events", vm.id, "--output", "json")
 	if err != nil {
 		return store.Event{}, err
 	}
-	events := json.NewDecoder(bytes.NewReader(out))
-	for {
-		var event store.Event
-		if err := events.Decode(&event); errors.Is(err, io.EOF) {
-			return store.Event{}, fmt.Errorf("%s: %w", operation, errNoEvent)
-		} else if err != nil {
-			return store.Event{}, err
-		}
-		if event.Operation == operation && len(event.Phases) > 0 {
-			return event, nil
-		}
+	var events []extension.Event // newest first
+	if err := json.Unmarshal(out, &events); err != nil {
+		return store.Event{}, err
 	}
+	for _, e := range events {
+		if e.Operation != operation || len(e.Phases) == 0 {
+			continue
+		}
+		found := store.Event{Operation: e.Operation, Detail: e.Detail}
+		for _, phase := range e.Phases {
+			found.Phases = append(found.Phases, store.Phase{Name: phase.Name, Duration: time.Duration(phase.Seconds * float64(time.Second))})
+		}
+		return found, nil
+	}
+	return store.Event{}, fmt.Errorf("%s: %w", operation, errNoEvent)
 }
 
 // complete adds the rest of total as a phase. Phases that exceed what the client measured around

@@ -20,6 +20,7 @@ type result struct {
 	Burst   *burstTiming   `json:"burst20,omitempty"`
 	Memory  memoryUse      `json:"memory"`
 	Daemon  daemonUse      `json:"daemon"`
+	Control *controlTiming `json:"control_plane,omitempty"`
 	Goals   []goal         `json:"goals"`
 	Machine machine        `json:"machine"`
 }
@@ -80,6 +81,54 @@ type daemonUse struct {
 	SuspendedVMs int     `json:"suspended_vms"`
 }
 
+// controlTiming is the control plane over many rows. Times are milliseconds; pages are p50s.
+type controlTiming struct {
+	Rows       int           `json:"rows"` // images, and as many microVMs
+	Rate       int           `json:"offered_per_s"`
+	Calls      int           `json:"calls"`
+	Failed     int           `json:"failed"`
+	P50        ms            `json:"p50_ms"`
+	P95        ms            `json:"p95_ms"`
+	P99        ms            `json:"p99_ms"`
+	Slowest    map[string]ms `json:"slowest_ms_by_call"`
+	FewRows    int           `json:"few_rows"`
+	VMPages    pageTiming    `json:"list_microvms_page"`
+	ImagePages pageTiming    `json:"list_images_page"`
+	Errors     []string      `json:"errors,omitempty"`
+}
+
+// pageTiming compares a page of a list with the same over few rows.
+type pageTiming struct {
+	P50   ms       `json:"p50_ms"`
+	Few   ms       `json:"few_rows_p50_ms"`
+	Ratio *float64 `json:"ratio"`
+}
+
+func comparePages(many, few []time.Duration) pageTiming {
+	t := pageTiming{P50: ms(percentile(many, 50)), Few: ms(percentile(few, 50))}
+	t.Ratio = ratio(t.P50.float(), t.Few.float())
+	return t
+}
+
+func (c *controlPlane) timing() *controlTiming {
+	t := &controlTiming{
+		Rows: c.rows, Rate: controlRate, Calls: len(c.took), Failed: len(c.failed),
+		P50: ms(percentile(c.took, 50)), P95: ms(percentile(c.took, 95)), P99: ms(percentile(c.took, 99)),
+		Slowest: map[string]ms{}, FewRows: fewRows,
+		VMPages: comparePages(c.many.microVMs, c.few.microVMs), ImagePages: comparePages(c.many.images, c.few.images),
+	}
+	for call, took := range c.slowest {
+		t.Slowest[call] = ms(took)
+	}
+	for _, err := range c.failed[:min(len(c.failed), maxErrors)] {
+		t.Errors = append(t.Errors, err.Error())
+	}
+	return t
+}
+
+// maxErrors is how many errors a report tells.
+const maxErrors = 10
+
 func (b *bench) summarize(machine machine) result {
 	r := result{Machine: machine, Daemon: daemonUse{StartRSS: mib(b.startRSS)}}
 	if len(b.ours) > 0 {
@@ -104,6 +153,9 @@ func (b *bench) summarize(machine machine) result {
 	r.Memory = b.memoryUse()
 	if b.idle != nil {
 		r.Daemon.IdleRSS, r.Daemon.IdleCPU, r.Daemon.SuspendedVMs = mib(b.idle.rss), ms(b.idle.cpu), len(b.asleep.disk)
+	}
+	if b.control != nil {
+		r.Control = b.control.timing()
 	}
 	r.Goals = goals(r, b)
 	return r

@@ -88,10 +88,10 @@ class Daemon:
 
     def phases(self, subject, operation):
         """Seconds of each phase of the last such operation, by name; empty if there was none."""
-        events = [json.loads(line) for line in self.command("events", subject).splitlines()]
+        events = json.loads(self.command("events", subject, "--output", "json"))
         for event in events:  # newest first; a build's operation is "build" and its version
-            if event["Operation"].split()[0] == operation and event["Phases"]:
-                return {phase["name"]: phase["duration"] / 1e9 for phase in event["Phases"]}
+            if event["operation"].split()[0] == operation and event["phases"]:
+                return {phase["name"]: phase["seconds"] for phase in event["phases"]}
         return {}
 
     def stop(self):

@@ -20,10 +20,8 @@ import (
 type identity struct {
 	hostname, hosts, resolv, machineID *liveFile
 
-	mu      sync.Mutex // guards all below, and the content of the files
-	name    string
-	machine [16]byte
-	scratch []byte // what is about to be written
+	mu      sync.Mutex // guards scratch, and the content of the files
+	scratch []byte     // what is about to be written
 }
 
 // openIdentity makes the files with the names of a machine nobody has named yet.
@@ -61,7 +59,6 @@ func (id *identity) setHostname(name string) error {
 	if errno := rawSetHostname(name); errno != 0 {
 		return errors.New("set the host name: " + errno.Error())
 	}
-	id.name = name
 	const before = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + guest.GuestIP + "\t"
 	text := append(append(append(id.scratch[:0], before...), name...), '\n')
 	if err := id.hosts.set(text); err != nil {
@@ -73,16 +70,8 @@ func (id *identity) setHostname(name string) error {
 func (id *identity) setMachineID(machine [16]byte) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	id.machine = machine
 	text := hex.AppendEncode(id.scratch[:0], machine[:])
 	return id.machineID.set(append(text, '\n'))
-}
-
-// present returns the host name and the machine-id.
-func (id *identity) present() (name string, machine [16]byte) {
-	id.mu.Lock()
-	defer id.mu.Unlock()
-	return id.name, id.machine
 }
 
 // mountInto shows the files in the /etc of the app's root.

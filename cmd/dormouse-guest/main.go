@@ -53,6 +53,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := quietSysmon(); err != nil {
+		return err
+	}
 	go server.app.reap()
 	return server.serve()
 }

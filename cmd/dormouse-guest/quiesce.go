@@ -1,21 +1,17 @@
 package main
 
 import (
-	"crypto/rand"
 	"fmt"
 	"os"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
 // fitrim is FITRIM of linux/fs.h, _IOWR('X', 121, struct fstrim_range).
 const fitrim = 0xc0185879
 
-// quiesce makes the guest small before its memory becomes an image's snapshot, and fit to be restored.
+// quiesce makes the guest small before its memory becomes an image's snapshot.
 // The agent's own heap stays as it is: the megabyte or two would cost page faults and the set-up of spans
 // right after every restore.
 func (s *server) quiesce() error {
@@ -27,27 +23,7 @@ func (s *server) quiesce() error {
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 		return fmt.Errorf("drop caches: %w", err)
 	}
-	return s.rehearse()
-}
-
-// rehearse goes through a restore that changes nothing: the first real one then finds its memory
-// mapped and its kernel objects made.
-func (s *server) rehearse() error {
-	request := guest.RestoreRequest{Secret: s.present()}
-	request.Hostname, request.MachineID = s.identity.present()
-	rand.Read(request.Entropy[:])
-	frame, err := guest.AppendRestoreRequest(nil, &request)
-	if err != nil {
-		return fmt.Errorf("rehearse a restore: %w", err)
-	}
-	parsed, err := guest.ParseRestoreRequest(frame)
-	if err != nil {
-		return fmt.Errorf("rehearse a restore: %w", err)
-	}
-	if err := s.fixUp(&parsed); err != nil {
-		return fmt.Errorf("rehearse a restore: %w", err)
-	}
-	return setClock(time.Now().UnixNano())
+	return nil
 }
 
 // trim tells the VMM which blocks of a file system are free.

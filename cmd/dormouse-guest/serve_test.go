@@ -286,3 +286,9 @@ func TestRestoreHookTimesOutWhileOthersAreServed(t *testing.T) {
 		t.Fatalf("restore: %+v, %v", reply, err)
 	}
 }
+
+func (s *server) present() [guest.SecretSize]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secret
+}

@@ -147,12 +147,6 @@ func (s *server) knows(p *guest.Preamble) bool {
 	return p.Knows(&s.secret)
 }
 
-func (s *server) present() [guest.SecretSize]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.secret
-}
-
 func (s *server) rotate(secret [guest.SecretSize]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,27 +1,24 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// Files of the data folder that the command line reads too.
+// Files of the data folder; what clients read of it is named in package connection.
 const (
-	databaseFile    = "dormouse.db"
-	credentialsFile = "credentials.json" // mode 0600: the default account's access key
-	daemonFile      = "daemon.json"      // where the daemon listens
-	lockFile        = "lock"             // held by the daemon of this folder
-	buildLogs       = "logs/builds"
+	databaseFile = "dormouse.db"
+	lockFile     = "lock" // held by the daemon of this folder, whose process id it holds
+	vmLogs       = "logs/microvms"
 )
 
 // defaultDataDir is where services keep their state: of the system for root, else of the user.
@@ -39,20 +36,6 @@ func defaultDataDir() string {
 	return filepath.Join(home, ".local", "share", "dormouse")
 }
 
-// listenAddresses are the daemon's own addresses, as clients use them.
-type listenAddresses struct {
-	API      string `json:"api"`
-	S3       string `json:"s3"` // "" where an external S3 is configured
-	Endpoint string `json:"endpoint"`
-	Region   string `json:"region"`
-}
-
-type accessKey struct {
-	AccountID       string `json:"accountId"`
-	AccessKeyID     string `json:"accessKeyId"`
-	SecretAccessKey string `json:"secretAccessKey"`
-}
-
 // openDataDir makes the folder and locks it, so that no two daemons share one.
 func openDataDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -62,25 +45,45 @@ func openDataDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if !takeLock(lock) {
 		lock.Close()
 		return nil, fmt.Errorf("another dormouse serves from %s: stop it, or choose another --data-dir", dir)
+	}
+	if err := writePID(lock); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
 	return func() { lock.Close() }, nil
 }
 
-// openRecords opens the database of a folder that a daemon has served from. Another folder is left
-// as it is: opening a database that is not there would make one.
-func openRecords(ctx context.Context, dir string) (*store.Store, error) {
-	path := filepath.Join(dir, databaseFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(path)
+// takeLock tries for a moment: `dormouse up` and `down` look at the lock by taking it for an instant.
+func takeLock(lock *os.File) bool {
+	const tries, between = 10, 20 * time.Millisecond
+	for range tries {
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return true
+		}
+		time.Sleep(between)
 	}
-	return store.Open(ctx, path)
+	return false
+}
+
+// writePID says who holds the lock, to `dormouse down` and people.
+func writePID(lock *os.File) error {
+	if err := lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(lock, "%d\n", os.Getpid())
+	return err
 }
 
 func writeAccessKey(dir string, c store.Credential) error {
-	return writeJSON(filepath.Join(dir, credentialsFile), accessKey{c.AccountID, c.AccessKeyID, c.Secret})
+	return writeJSON(filepath.Join(dir, connection.CredentialsFile), connection.AccessKey{AccountID: c.AccountID, AccessKeyID: c.AccessKeyID, SecretAccessKey: c.Secret})
+}
+
+// writeDaemon tells clients where the daemon is.
+func writeDaemon(dir string, d connection.Daemon) error {
+	return writeJSON(filepath.Join(dir, connection.DaemonFile), d)
 }
 
 func writeJSON(path string, value any) error {
@@ -92,22 +95,4 @@ func writeJSON(path string, value any) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-func readJSON(path string, value any) error {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return missing(path)
-	}
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, value); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
-}
-
-func missing(path string) error {
-	return fmt.Errorf("%s is missing: start the daemon with `dormouse serve --data-dir %s` first", path, filepath.Dir(path))
 }

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"text/tabwriter"
-
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/assets"
 	"github.com/dormouse-dev/dormouse/internal/doctor"
 )
 
 func doctorCommand() *cobra.Command {
-	var assetsDir, output string
+	var assetsDir string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host gives microVMs, and what is missing, with the fix",
@@ -20,23 +17,27 @@ func doctorCommand() *cobra.Command {
 each. The exit status is 1 if microVMs cannot run here.`,
 		Example: "  dormouse doctor\n  dormouse doctor --output json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := dataDir(cmd)
-			if err != nil {
-				return err
-			}
-			findings := doctor.Check(cmd.Context(), doctor.Config{DataDir: dir, Assets: func() error { return verifyAssets(assetsDir) }})
-			if err := printFindings(cmd, findings, output); err != nil {
-				return err
-			}
-			if !doctor.Healthy(findings) {
-				return exitStatus(1)
-			}
-			return nil
-		},
+	}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		dir, err := dataDir(cmd)
+		if err != nil {
+			return err
+		}
+		findings := doctor.Check(cmd.Context(), doctor.Config{DataDir: dir, Assets: func() error { return verifyAssets(assetsDir) }})
+		screen := screenOf(cmd)
+		if output.json() {
+			err = screen.JSON(findings)
+		} else {
+			printFindings(screen, findings)
+		}
+		if err == nil && !doctor.Healthy(findings) {
+			err = exitFailed
+		}
+		return err
 	}
 	cmd.Flags().StringVar(&assetsDir, "assets", assets.DefaultDir(), "folder that `make setup` filled")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	portableDefault(cmd.Flags(), "assets", "~/.cache/dormouse")
 	return cmd
 }
 
@@ -48,22 +49,13 @@ func verifyAssets(dir string) error {
 	return set.Verify()
 }
 
-func printFindings(cmd *cobra.Command, findings []doctor.Finding, output string) error {
-	switch output {
-	case "json":
-		out := json.NewEncoder(cmd.OutOrStdout())
-		out.SetIndent("", "  ")
-		return out.Encode(findings)
-	case "text":
-	default:
-		return fmt.Errorf("--output is text or json, not %q", output)
-	}
-	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+func printFindings(screen *terminal.Screen, findings []doctor.Finding) {
+	var rows [][]string
 	for _, f := range findings {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Status, f.Name, f.Detail)
+		rows = append(rows, []string{screen.State(string(f.Status)), screen.Paint(terminal.Strong, f.Name), terminal.SafeLine(f.Detail)})
 		if f.Fix != "" {
-			fmt.Fprintf(table, "\t\tfix: %s\n", f.Fix)
+			rows = append(rows, []string{"", "", "fix: " + terminal.SafeLine(f.Fix)})
 		}
 	}
-	return table.Flush()
+	screen.Table(nil, rows)
 }

@@ -1,50 +1,77 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 )
 
 func envCommand() *cobra.Command {
-	return &cobra.Command{
+	var account, credential string
+	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print what points the AWS CLI, SDKs and curl at this daemon",
 		Long: `Print export lines for the shell. After them the AWS CLI and every AWS SDK talk to this
-daemon, and curl --cacert "$DORMOUSE_CA_BUNDLE" trusts the endpoints of its microVMs.`,
+daemon, and curl --cacert "$DORMOUSE_CA_BUNDLE" trusts the endpoints of its microVMs.
+
+The access key is the oldest one of the default account, or of --account, or the one --credentials names.`,
 		Example: `  eval "$(dormouse env)"
-  aws lambda-microvms list-microvms`,
+  aws lambda-microvms list-microvms
+  eval "$(dormouse env --account team-a)"`,
 		Args: cobra.NoArgs,
-		RunE: runEnv,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
+			if err != nil {
+				return err
+			}
+			settings, err := envSettings(cmd.Context(), dir, account, credential)
+			if err != nil {
+				return err
+			}
+			return printEnv(cmd, dir, settings)
+		},
 	}
+	cmd.Flags().StringVar(&account, "account", "", "id or name of the account to act as")
+	cmd.Flags().StringVar(&credential, "credentials", "", "id of the access key to use")
+	return cmd
 }
 
-func runEnv(cmd *cobra.Command, _ []string) error {
-	dir, err := dataDir(cmd)
+// envSettings are what the lines export. Only another key than the default one needs the database.
+func envSettings(ctx context.Context, dir, account, credential string) (settings connection.Settings, err error) {
+	if account == "" && credential == "" {
+		return connection.FromDataDir(dir)
+	}
+	records, err := openRecords(ctx, dir)
 	if err != nil {
-		return err
+		return settings, err
 	}
-	var key accessKey
-	if err := readJSON(filepath.Join(dir, credentialsFile), &key); err != nil {
-		return err
+	defer func() { err = errors.Join(err, records.Close()) }()
+	chosen, err := chooseKey(ctx, records, account, credential)
+	if err != nil {
+		return settings, err
 	}
-	var daemon listenAddresses
-	if err := readJSON(filepath.Join(dir, daemonFile), &daemon); err != nil {
-		return err
-	}
+	settings, err = connection.WithoutKey(dir)
+	settings.AccountID, settings.AccessKeyID, settings.SecretAccessKey = chosen.AccountID, chosen.AccessKeyID, chosen.Secret
+	return settings, err
+}
+
+func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) error {
 	lines := [][2]string{
-		{"AWS_ACCESS_KEY_ID", key.AccessKeyID},
-		{"AWS_SECRET_ACCESS_KEY", key.SecretAccessKey},
-		{"AWS_REGION", daemon.Region},
-		{"AWS_DEFAULT_REGION", daemon.Region},
-		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://" + daemon.API},
+		{"AWS_ACCESS_KEY_ID", settings.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", settings.SecretAccessKey},
+		{"AWS_REGION", settings.Region},
+		{"AWS_DEFAULT_REGION", settings.Region},
+		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},
 		{"DORMOUSE_CA_BUNDLE", filepath.Join(dir, localca.CertFile)},
 	}
-	if daemon.S3 != "" {
-		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", "http://" + daemon.S3})
+	if settings.S3 != "" {
+		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", settings.S3})
 	}
 	out := cmd.OutOrStdout()
 	// A session token or profile left over from real AWS would make every signature wrong.

@@ -2,91 +2,133 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/dormouse-dev/dormouse/internal/store"
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
+	"github.com/dormouse-dev/dormouse/internal/extension"
 )
 
+// logsFlags are the flags of logs.
+type logsFlags struct {
+	build, console, vmm, follow, raw, times bool
+	tail                                    int
+}
+
 func logsCommand() *cobra.Command {
-	var build string
-	var follow bool
+	var f logsFlags
 	cmd := &cobra.Command{
-		Use:   "logs --build ID",
-		Short: "Print the log of an image build",
-		Long:  "Print the log of an image build: what BuildKit said, what the app wrote, and how it ended.",
-		Example: `  dormouse logs --build 6f0c8a52-4e0b-4a55-9c0e-3f7a0d9f2b11
-  dormouse logs --build 6f0c8a52-4e0b-4a55-9c0e-3f7a0d9f2b11 --follow`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return printBuildLog(cmd, build, follow) },
+		Use:   "logs MICROVM|IMAGE[:VERSION]|BUILD",
+		Short: "Print what an app, its guest or a build wrote",
+		Long: `Print what the app in a microVM wrote to standard output and standard error, or with --console what its
+guest kernel wrote, or with --vmm what the process around it wrote; or with --build the log of an image build.
+An image without a live microVM has only its build log, which is printed then.
+
+Control characters are shown as escapes on a terminal, but for --raw.`,
+		Example: `  dormouse logs counter
+  dormouse logs -f --tail 20 0c5b7f6e
+  dormouse logs --console 0c5b7f6e
+  dormouse logs --build counter:2
+  dormouse logs --build -f 6f0c8a52-4e0b-4a55-9c0e-3f7a0d9f2b11`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: complete(anyNames, 1),
 	}
-	cmd.Flags().StringVar(&build, "build", "", "id of the build (get-microvm-image-build shows it)")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the build has ended")
-	_ = cmd.MarkFlagRequired("build")
+	flags := cmd.Flags()
+	flags.BoolVar(&f.build, "build", false, "the log of a build: of an image, a version, or a build id")
+	flags.BoolVar(&f.console, "console", false, "the serial console of the guest")
+	flags.BoolVar(&f.vmm, "vmm", false, "what the virtual machine monitor printed")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "go on until the build or the microVM has ended")
+	flags.IntVarP(&f.tail, "tail", "n", -1, "only the last so many lines")
+	flags.BoolVarP(&f.times, "timestamps", "t", false, "when, and to which stream, the app wrote each line")
+	flags.BoolVar(&f.raw, "raw", false, "as it was written, control characters and all")
+	cmd.MarkFlagsMutuallyExclusive("build", "console", "vmm")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		in, err := f.input(cmd.Context(), s, args[0])
+		if err != nil {
+			return err
+		}
+		if err = s.copyLog(cmd.Context(), in, &f); f.follow && cmd.Context().Err() != nil {
+			err = nil // Ctrl-C is how one stops to follow
+		}
+		return err
+	}
 	return cmd
 }
 
-func printBuildLog(cmd *cobra.Command, build string, follow bool) error {
-	if _, err := uuid.Parse(build); err != nil {
-		return fmt.Errorf("%q is not a build id: list-microvm-image-builds shows them", build)
+// input finds the log that is meant.
+func (f *logsFlags) input(ctx context.Context, s *session, name string) (in extension.LogsInput, err error) {
+	in = extension.LogsInput{Follow: f.follow, Kind: extension.AppLog}
+	if f.tail >= 0 {
+		in.Tail = &f.tail
 	}
-	dir, err := dataDir(cmd)
+	switch {
+	case f.console:
+		in.Kind = extension.ConsoleLog
+	case f.vmm:
+		in.Kind = extension.VMMLog
+	}
+	if f.build || reference.IsUUID(name) {
+		in.Kind = extension.BuildLog
+		in.Source, err = s.buildID(ctx, name)
+		return in, err
+	}
+	in.Source, err = s.find.MicroVM(ctx, name)
+	if asleep := f.onlyBuilt(err); asleep != "" {
+		s.screen.Notef("dormouse: %s has no live microVM; this is the log of its build", asleep)
+		in.Kind = extension.BuildLog
+		in.Source, err = s.buildID(ctx, name)
+	}
+	return in, err
+}
+
+// onlyBuilt is the name of an image that has nothing but a build log, "" if err says something else.
+func (f *logsFlags) onlyBuilt(err error) string {
+	missing, ok := err.(*reference.NotFoundError) //nolint:errorlint // the finder returns it bare
+	if !ok || f.console || f.vmm {
+		return ""
+	}
+	return missing.ImageWithout
+}
+
+// buildID finds a build by its id, or the last one of an image.
+func (s *session) buildID(ctx context.Context, name string) (string, error) {
+	if reference.IsUUID(name) {
+		return name, nil
+	}
+	image, err := s.find.Image(ctx, name)
 	if err != nil {
-		return err
+		return "", err
 	}
-	log, err := os.Open(filepath.Join(dir, buildLogs, build+".log"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no log of build %s in %s: is --data-dir the daemon's?", build, dir)
-	}
+	last, err := s.lastBuild(ctx, image)
+	return last.BuildId, err
+}
+
+func (s *session) copyLog(ctx context.Context, in extension.LogsInput, f *logsFlags) error {
+	log, err := s.Extension.Logs(ctx, in)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if !follow {
-		_, err = io.Copy(cmd.OutOrStdout(), log)
-		return err
-	}
-	return followLog(cmd, dir, build, log)
-}
-
-// followLog copies what is appended until the build has ended.
-func followLog(cmd *cobra.Command, dir, build string, log io.Reader) error {
-	ctx := cmd.Context()
-	records, err := openRecords(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer records.Close()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		ended, err := buildEnded(ctx, records, build)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(cmd.OutOrStdout(), log); err != nil || ended {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	read := &lastByte{}
+	from := io.TeeReader(log, read)
+	switch {
+	case f.raw:
+		_, err = io.Copy(s.screen.Out, from)
+	case in.Kind == extension.AppLog && !f.times:
+		err = copyAppLog(s.screen, from)
+	default:
+		out, flush := s.screen.Stranger()
+		if _, err = io.Copy(out, from); err == nil {
+			err = flush()
 		}
 	}
-}
-
-func buildEnded(ctx context.Context, records *store.Store, id string) (bool, error) {
-	b, err := records.Build(ctx, id)
-	if err != nil {
-		return false, err
+	if err == nil && !read.seen && s.screen.Interactive() {
+		s.screen.Notef("Nothing%s.", map[bool]string{true: " since the image was made"}[in.Kind == extension.AppLog])
 	}
-	return b.State == store.BuildSuccessful || b.State == store.BuildFailed, nil
+	return err
 }

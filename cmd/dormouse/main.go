@@ -3,8 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
+//go:generate go test -run TestTheReferenceIsCurrent -update .
+
 // version is set by the build (`git describe`).
 var version = "development"
 
@@ -23,20 +23,17 @@ func main() {
 	_ = containerdlog.SetLevel("fatal")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := rootCommand().ExecuteContext(ctx); err != nil {
-		var status exitStatus
-		if errors.As(err, &status) {
-			os.Exit(int(status))
-		}
-		fmt.Fprintln(os.Stderr, "dormouse:", err)
-		os.Exit(1)
-	}
+	root := rootCommand()
+	err := root.ExecuteContext(ctx)
+	os.Exit(int(report(root.ErrOrStderr(), err)))
 }
 
-// exitStatus ends the program with a status and no further text.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+// Groups of verbs in the help.
+const (
+	groupUse    = "use"
+	groupImages = "images"
+	groupDaemon = "daemon"
+)
 
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -46,13 +43,58 @@ func rootCommand() *cobra.Command {
 sleep when idle and wake with everything still in memory, behind the API of AWS Lambda MicroVMs.
 
 Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_API.`,
+		Example: `  dormouse up                                 # start the daemon
+  dormouse build examples/counter -t counter  # a folder with a Dockerfile becomes an image
+  dormouse run counter                        # a microVM of it
+  dormouse curl counter /                     # a request to it`,
+		Args:              knownVerb,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: prepareFlags,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetFlagErrorFunc(misused)
 	root.PersistentFlags().String("data-dir", defaultDataDir(), "folder that holds everything Dormouse keeps")
-	root.AddCommand(serveCommand(), envCommand(), doctorCommand(), logsCommand(), eventsCommand(), prepareCommand(), versionCommand())
+	portableDefault(root.PersistentFlags(), "data-dir", "~/.local/share/dormouse, for root /var/lib/dormouse")
+	root.AddGroup(&cobra.Group{ID: groupUse, Title: "MicroVMs:"}, &cobra.Group{ID: groupImages, Title: "Images:"},
+		&cobra.Group{ID: groupDaemon, Title: "The daemon:"})
+	add(root, groupUse, runCommand(), curlCommand(), psCommand(), suspendCommand(), resumeCommand(), rmCommand(),
+		inspectCommand(), logsCommand(), eventsCommand(), tokenCommand())
+	add(root, groupImages, buildCommand(), imagesCommand())
+	add(root, groupDaemon, upCommand(), downCommand(), serveCommand(), envCommand(), doctorCommand(), prepareCommand(),
+		accountCommand(), credentialsCommand())
+	add(root, "", completionCommand(), versionCommand())
 	return root
+}
+
+func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
+	for _, verb := range verbs {
+		verb.GroupID = group
+		root.AddCommand(verb)
+		checkArguments(verb)
+	}
+}
+
+// checkArguments has arguments that a verb does not take reported as misuse.
+func checkArguments(verb *cobra.Command) {
+	if check := verb.Args; check != nil {
+		verb.Args = func(cmd *cobra.Command, args []string) error { return misused(cmd, check(cmd, args)) }
+	}
+	for _, part := range verb.Commands() {
+		checkArguments(part)
+	}
+}
+
+// prepareFlags completes the flags of a verb from the environment, and checks them.
+func prepareFlags(cmd *cobra.Command, _ []string) error {
+	if err := fromEnvironment(cmd.Flags()); err != nil {
+		return err
+	}
+	if err := cmd.ValidateRequiredFlags(); err != nil {
+		return misused(cmd, err)
+	}
+	return misused(cmd, cmd.ValidateFlagGroups())
 }
 
 // fromEnvironment sets flags that were not given from DORMOUSE_* variables.
@@ -64,9 +106,22 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 		if flag.Changed || !set || flag.Name == "help" {
 			return
 		}
-		if err := flags.Set(flag.Name, value); err != nil && failed == nil {
-			failed = fmt.Errorf("%s: %w", name, err)
+		err := flags.Set(flag.Name, value)
+		if flag.Name == "data-dir" { // only where it was typed it goes before the variables of AWS
+			flag.Changed = false
+		}
+		if err != nil && failed == nil {
+			failed = usagef("%s: %v", name, err)
 		}
 	})
 	return failed
 }
+
+// portableDefault words the default of a flag for the reference, which must not depend on who writes it.
+func portableDefault(flags *pflag.FlagSet, flag, words string) {
+	if err := flags.SetAnnotation(flag, portable, []string{words}); err != nil {
+		panic(err) // no such flag
+	}
+}
+
+const portable = "portable-default"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,12 +15,15 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/assets"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/control"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/image"
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/pagetoken"
@@ -44,6 +48,8 @@ type serveOptions struct {
 	egressPrivate  []string
 	warm           int
 	keepTerminated time.Duration
+	limits         limits
+	appLogBytes    int64
 	offline        bool
 	verbose        bool
 }
@@ -67,8 +73,15 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 			return serve(cmd.Context(), o)
 		},
 	}
+	o.add(cmd)
+	return cmd
+}
+
+// add gives a verb the flags of the daemon.
+func (o *serveOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	portableDefault(f, "assets", "~/.cache/dormouse")
 	f.StringVar(&o.listenAPI, "listen-api", "127.0.0.1:7070", "address of the API")
 	f.StringVar(&o.listenEndpoint, "listen-endpoint", endpoint.DefaultListen, "address of microVM endpoints; each VM also gets an address of its own in 127/8, on the same port")
 	f.StringVar(&o.listenS3, "listen-s3", "127.0.0.1:7071", "address of the embedded S3")
@@ -81,16 +94,21 @@ SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDE
 	f.StringVar(&o.kernel, "kernel", "", "guest kernel to boot images with, instead of the one set-up unpacked")
 	f.StringSliceVar(&o.egressPrivate, "egress-allow", nil, "private ranges (CIDR) that guests with internet egress may reach; none by default")
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
-	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed")
+	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
+	o.limits.addFlags(f)
+	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
-	return cmd
 }
 
 // serve wires the program together and runs it until ctx ends.
 func serve(ctx context.Context, o serveOptions) (err error) {
 	log := newLog(o.verbose)
 	clock := clockwork.NewRealClock()
+	rates, quotas, err := o.limits.parse()
+	if err != nil {
+		return err
+	}
 	installed, err := install(ctx, o, log)
 	if err != nil {
 		return err
@@ -106,6 +124,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	defer records.Close()
+	records.Limit(quotas)
 	key, err := records.EnsureDefaults(ctx, clock.Now())
 	if err != nil {
 		return err
@@ -119,9 +138,10 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	defer s3.close()
 
+	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
-		NextAddr: endpoint.NextAddr, Network: installed.network, Clock: clock, Log: log, Warm: warmth(o.warm),
+		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm),
 	})
 	if err != nil {
 		return err
@@ -156,19 +176,27 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
-	api := awsapi.NewHandler(operations, awsapi.NewAuthenticator(credentials{records}, clock), log, clock)
-	return run(ctx, o, log, parts{api, s3, door, manager, images, builders, records})
+	auth := awsapi.NewAuthenticator(credentials{records}, clock)
+	beyond := extension.NewHandler(extension.Config{
+		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
+		Auth: auth, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
+	})
+	aws := awsapi.NewHandler(operations, auth, log, clock)
+	aws.Limit(rates)
+	return run(ctx, o, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
 }
 
 // parts is the wired program.
 type parts struct {
-	api      *awsapi.Handler
+	api      http.Handler
 	s3       *s3Server
 	door     *endpoint.Server
 	manager  *microvm.Manager
 	images   *image.Manager
 	builders *microvm.Builders
 	records  *store.Store
+	logs     *logfile.Folder
+	clock    clockwork.Clock
 }
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
@@ -184,8 +212,14 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	if err := p.images.Recover(ctx); err != nil {
 		return err
 	}
-	addresses := listenAddresses{API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region}
-	if err := writeJSON(filepath.Join(o.dataDir, daemonFile), addresses); err != nil {
+	addresses := connection.Daemon{
+		API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region,
+		PID: os.Getpid(), Builder: connection.BuilderPreparing,
+	}
+	if p.builders.Prepared() {
+		addresses.Builder = connection.BuilderReady
+	}
+	if err := writeDaemon(o.dataDir, addresses); err != nil {
 		return err
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
@@ -195,8 +229,8 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
-	servers.Go(func() error { purge(ctx, p.records, o.keepTerminated, log); return nil })
-	servers.Go(func() error { prepareBuilder(ctx, p.builders, log); return nil })
+	servers.Go(func() error { purge(ctx, p.records, p.logs, o.keepTerminated, p.clock, log); return nil })
+	servers.Go(func() error { return prepareBuilder(ctx, o.dataDir, addresses, p.builders, log) })
 	servers.Go(func() error {
 		<-ctx.Done()
 		log.Info("dormouse stops: suspending what runs")
@@ -218,11 +252,19 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	return nil
 }
 
-// prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done.
-func prepareBuilder(ctx context.Context, builders *microvm.Builders, log *slog.Logger) {
+// prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done,
+// and lets clients know.
+func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
+	before := addresses.Builder
+	addresses.Builder = connection.BuilderReady
 	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
 		log.Error("the builder could not be prepared; builds will try again", "err", err)
+		addresses.Builder = connection.BuilderFailed
 	}
+	if addresses.Builder == before || ctx.Err() != nil {
+		return nil
+	}
+	return writeDaemon(dir, addresses)
 }
 
 func newLog(verbose bool) *slog.Logger {

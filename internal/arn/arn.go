@@ -4,6 +4,7 @@ package arn
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	awsarn "github.com/aws/aws-sdk-go-v2/aws/arn"
 )
@@ -92,12 +93,19 @@ func format(region, account, resourceType, name string) string {
 	}.String()
 }
 
+// Compiled when first needed: every start of the program would pay for them.
 var (
-	regionForm    = regexp.MustCompile(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
-	accountForm   = regexp.MustCompile(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
-	imageForm     = regexp.MustCompile(`\A[a-zA-Z0-9_-]{1,64}\z`)
-	connectorForm = regexp.MustCompile(`\A[a-zA-Z0-9_-]{1,140}\z`)
+	regionForm  = form(`\A[a-z0-9][a-z0-9-]{0,31}\z`)
+	accountForm = form(`\A([0-9]{12}|` + ManagedAccount + `)\z`)
 )
+
+func form(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
+// named says that name can be the last section of an ARN. What else a name may hold is up to the
+// service model, which package awsapi enforces when something gets its name.
+func named(name string) bool { return name != "" && !strings.Contains(name, ":") }
 
 // ParseImage reads the ARN of an image. What it refuses, it refuses with an *Error.
 func ParseImage(text string) (Image, error) {
@@ -106,7 +114,7 @@ func ParseImage(text string) (Image, error) {
 		return Image{}, err
 	}
 	name := strings.TrimPrefix(parsed.Resource, imageType+":")
-	if !imageForm.MatchString(name) {
+	if !named(name) {
 		return Image{}, &Error{text, Malformed}
 	}
 	return Image{parsed.Region, parsed.AccountID, name}, nil
@@ -123,7 +131,7 @@ func ParseConnector(text string) (Connector, error) {
 		prefix = managedConnectorType + ":"
 	}
 	name, found := strings.CutPrefix(parsed.Resource, prefix)
-	if !found || !connectorForm.MatchString(name) {
+	if !found || !named(name) {
 		return Connector{}, &Error{text, Malformed}
 	}
 	return Connector{parsed.Region, parsed.AccountID, name}, nil
@@ -144,7 +152,7 @@ func parse(text, resourceType string) (awsarn.ARN, error) {
 		return awsarn.ARN{}, &Error{text, SlashForm}
 	case !strings.HasPrefix(parsed.Resource, resourceType+":"):
 		return awsarn.ARN{}, &Error{text, OtherResource}
-	case !regionForm.MatchString(parsed.Region) || !accountForm.MatchString(parsed.AccountID):
+	case !regionForm().MatchString(parsed.Region) || !accountForm().MatchString(parsed.AccountID):
 		return awsarn.ARN{}, &Error{text, Malformed}
 	}
 	return parsed, nil

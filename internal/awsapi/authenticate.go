@@ -27,6 +27,24 @@ func NewAuthenticator(credentials Credentials, clock clockwork.Clock) *Authentic
 	return &Authenticator{sigv4.Verifier{Credentials: credentials, Service: signingName, Clock: clock}}
 }
 
+// Authenticate checks who sent r and reads its body, up to MaxBody bytes; strangers are turned away
+// before that. What it refuses, it refuses with an *Error.
+func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (Caller, []byte, error) {
+	if r.ContentLength > MaxBody {
+		return Caller{}, nil, tooLarge()
+	}
+	claim, err := a.claim(r)
+	if err != nil {
+		return Caller{}, nil, err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return Caller{}, nil, err
+	}
+	caller, err := a.prove(claim, r, body)
+	return caller, body, err
+}
+
 // claim reads who r says it is from, before its body is read.
 func (a *Authenticator) claim(r *http.Request) (*sigv4.Claim, error) {
 	c, err := a.verifier.Claim(r)

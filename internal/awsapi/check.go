@@ -28,15 +28,26 @@ func check(s *shape, members map[string]any) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.failed > 0 {
-		plural := ""
-		if c.failed > 1 {
-			plural = "s"
-		}
-		return nil, Validation("%d validation error%s detected: %s", c.failed, plural, strings.Join(c.listed, "; "))
+	if refusal := c.refusal(); refusal != nil {
+		return nil, refusal
 	}
 	return known, nil
 }
+
+// refusal names all constraints that are not met, nil if there is none.
+func (c *checker) refusal() *Error {
+	if c.failed == 0 {
+		return nil
+	}
+	plural := ""
+	if c.failed > 1 {
+		plural = "s"
+	}
+	return Validation("%d validation error%s detected: %s", c.failed, plural, strings.Join(c.listed, "; "))
+}
+
+// missing notes that a member the service insists on was not sent.
+func (c *checker) missing(s *shape, path string) { c.fail(s, nil, path, "Member must not be null") }
 
 // fail notes that the value at path does not meet a constraint.
 func (c *checker) fail(s *shape, v any, path, constraint string) {
@@ -87,7 +98,7 @@ func (c *checker) structure(s *shape, object map[string]any, prefix string) (map
 		v := object[m.name]
 		if v == nil {
 			if m.required {
-				c.fail(m.shape, nil, prefix+m.name, "Member must not be null")
+				c.missing(m.shape, prefix+m.name)
 			}
 			continue
 		}
@@ -147,7 +158,7 @@ func (c *checker) structures(s *shape, items []any, path string) (any, error) {
 	for i, item := range items {
 		at := fmt.Sprintf("%s.%d.member", path, i+1)
 		if item == nil {
-			c.fail(s.item, nil, at, "Member must not be null")
+			c.missing(s.item, at)
 			continue
 		}
 		known, err := c.value(s.item, item, at)
@@ -236,7 +247,7 @@ func (s *shape) violated(v any) []string {
 	switch v := v.(type) {
 	case string:
 		texts = s.outOfBounds(int64(utf8.RuneCountInString(v)), "length")
-		if s.pattern != nil && !s.pattern.whole.MatchString(v) {
+		if s.pattern != nil && !s.pattern.whole().MatchString(v) {
 			texts = append(texts, s.pattern.constraint())
 		}
 		if s.enum != nil && !slices.Contains(s.enum, v) {

@@ -24,6 +24,9 @@ func (op *Operation) decode(labels map[string]string, rawQuery string, body []by
 	if err != nil {
 		return Validation("The query string is malformed.").WithCause(err)
 	}
+	if unencodedPadding(rawQuery) {
+		return Validation("") // the live service says no more (spec/api.md 1.2)
+	}
 	object, err := op.parseBody(body)
 	if err != nil {
 		return err
@@ -39,6 +42,16 @@ func (op *Operation) decode(labels map[string]string, rawQuery string, body []by
 		return refusal
 	}
 	return nil
+}
+
+// unencodedPadding says that the page token of a query was put there without encoding its padding.
+func unencodedPadding(rawQuery string) bool {
+	for parameter := range strings.SplitSeq(rawQuery, "&") {
+		if token, found := strings.CutPrefix(parameter, "nextToken="); found && strings.Contains(token, "=") {
+			return true
+		}
+	}
+	return false
 }
 
 // parseBody reads the JSON object of a request; no body is an empty object, and the body of an

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func token(ports string) string { return `{"expirationInMinutes":30,"allowedPort
 
 func refusalOf(t *testing.T, operation string, labels map[string]string, query, body string) *Error {
 	t.Helper()
-	in := inputs[operation]()
+	in := newInput(Operations[operation])
 	err := Operations[operation].decode(labels, query, []byte(body), in)
 	if err == nil {
 		return nil
@@ -38,18 +39,13 @@ func refusalOf(t *testing.T, operation string, labels map[string]string, query, 
 	return refusal
 }
 
-// inputs are the structures the tests decode into.
-var inputs = map[string]func() any{
-	"RunMicrovm":                func() any { return new(RunMicrovmInput) },
-	"GetMicrovm":                func() any { return new(GetMicrovmInput) },
-	"ListMicrovms":              func() any { return new(ListMicrovmsInput) },
-	"ListMicrovmImageBuilds":    func() any { return new(ListMicrovmImageBuildsInput) },
-	"CreateMicrovmAuthToken":    func() any { return new(CreateMicrovmAuthTokenInput) },
-	"CreateMicrovmImage":        func() any { return new(CreateMicrovmImageInput) },
-	"UpdateMicrovmImage":        func() any { return new(UpdateMicrovmImageInput) },
-	"UpdateMicrovmImageVersion": func() any { return new(UpdateMicrovmImageVersionInput) },
-	"TagResource":               func() any { return new(TagResourceInput) },
-	"UntagResource":             func() any { return new(UntagResourceInput) },
+// newInput makes the structure an operation is decoded into.
+func newInput(op *Operation) (in any) {
+	_, _ = op.invoke(context.Background(), UnimplementedBackend{}, func(made any) error {
+		in = made
+		return nil
+	})
+	return in
 }
 
 func TestConstraintsAreReportedInTheWordsOfTheService(t *testing.T) {
@@ -219,11 +215,13 @@ func FuzzWhatIsDecodedMeetsTheModelAndSurvivesEncoding(f *testing.F) {
 	f.Add("", []byte(image(`,"hooks":{"port":9000,"microvmHooks":{"run":"ENABLED"}},"tags":{"a":"b"},"logging":{"disabled":{}}`)))
 	f.Add("maxResults=1", []byte(`{"imageIdentifier":"a","idlePolicy":{"maxIdleDurationSeconds":60,"suspendedDurationSeconds":0,"autoResumeEnabled":true}}`))
 	f.Add("tagKeys=a&tagKeys=b&%zz", []byte(token(`[{"port":80},{"range":{"startPort":1,"endPort":2}},{"allPorts":{}}]`)))
+	f.Add("State=ACTIVE&MaxItems=100&Marker=x", []byte(`{"Name":"n","OperatorRole":"`+testRole+`","ClientToken":"t","Configuration":{"VpcEgressConfiguration":{"SubnetIds":["subnet-1"],"NetworkProtocol":"IPv4","AssociatedComputeResourceTypes":["MicroVm"]}}}`))
+	f.Add("", []byte(`{"Configuration":{"VpcEgressConfiguration":{}},"Tags":{"a":"b"}}`))
 	f.Add("", []byte(`{"name":1e999,"tags":{"":null},"resources":[[[]]]}`))
-	labels := map[string]string{"microvmIdentifier": "m", "imageIdentifier": testImage, "imageVersion": "1.0", "Resource": testImage}
+	labels := map[string]string{"microvmIdentifier": "m", "imageIdentifier": testImage, "imageVersion": "1.0", "Resource": testImage, "buildId": "b", "Identifier": "nc-1"}
 	f.Fuzz(func(t *testing.T, query string, body []byte) {
-		for name, newInput := range inputs {
-			op, in := Operations[name], newInput()
+		for name, op := range Operations {
+			in := newInput(op)
 			err := op.decode(labels, query, body, in)
 			var refusal *Error
 			if err != nil {
@@ -236,7 +234,7 @@ func FuzzWhatIsDecodedMeetsTheModelAndSurvivesEncoding(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			again := newInput()
+			again := newInput(op)
 			if err := op.decode(labels, request.Query.Encode(), request.Body, again); err != nil {
 				t.Errorf("%s: own encoding refused: %v", name, err)
 			}

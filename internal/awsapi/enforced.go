@@ -1,7 +1,6 @@
 package awsapi
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,13 @@ const (
 	DefaultMemoryMiB        = 2048  // resources[0].minimumMemoryInMiB
 	DefaultVMHookSeconds    = 1     // run, resume, suspend and terminate hooks
 	DefaultImageHookSeconds = 30    // ready and validate hooks
+)
+
+// The managed connectors of a request that names none. A microVM's way out is then that of its
+// image version.
+const (
+	DefaultIngress     = "HTTP_INGRESS"
+	DefaultImageEgress = "INTERNET_EGRESS"
 )
 
 // MemorySizesMiB are the values minimumMemoryInMiB can have.
@@ -39,8 +45,45 @@ func enforce(in any) *Error {
 		return enforceImage(in.BaseImageArn, in.CodeArtifact, in.Resources, in.Hooks)
 	case *UpdateMicrovmImageInput:
 		return enforceImage(in.BaseImageArn, in.CodeArtifact, in.Resources, in.Hooks)
+	case *CreateNetworkConnectorInput:
+		return enforceNewConnector(in)
+	case *UpdateNetworkConnectorInput:
+		return enforceConnectorChange(in)
 	}
 	return nil
+}
+
+// enforceNewConnector refuses what lambda-core's model allows to be absent and the live service
+// does not (spec/api.md 6). SDKs fill in the client token.
+func enforceNewConnector(in *CreateNetworkConnectorInput) *Error {
+	var c checker
+	c.vpcEgress(in.Configuration.VpcEgressConfiguration)
+	if in.OperatorRole == nil {
+		c.missing(new(shape), "OperatorRole")
+	}
+	if in.ClientToken == nil {
+		c.missing(new(shape), "ClientToken")
+	}
+	return c.refusal()
+}
+
+// enforceConnectorChange: a new configuration replaces the old one, so it has to be as complete.
+func enforceConnectorChange(in *UpdateNetworkConnectorInput) *Error {
+	var c checker
+	if in.Configuration != nil {
+		c.vpcEgress(in.Configuration.VpcEgressConfiguration)
+	}
+	return c.refusal()
+}
+
+func (c *checker) vpcEgress(v *NetworkConnectorVpcEgressConfiguration) {
+	const path = "Configuration.VpcEgressConfiguration."
+	if v.NetworkProtocol == nil {
+		c.missing(new(shape), path+"NetworkProtocol")
+	}
+	if v.AssociatedComputeResourceTypes == nil {
+		c.missing(new(shape), path+"AssociatedComputeResourceTypes")
+	}
 }
 
 func enforceTokenLifetime(minutes int32) *Error {
@@ -68,10 +111,10 @@ func enforceIdlePolicy(p *IdlePolicy) *Error {
 }
 
 // s3URI is s3://bucket/key, with a bucket name as S3 allows it.
-var s3URI = regexp.MustCompile(`\As3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+\z`)
+var s3URI = wholeString(`s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+`)
 
 func enforceImage(base string, code CodeArtifact, resources []Resources, hooks *Hooks) *Error {
-	if !s3URI.MatchString(*code.Uri) {
+	if !s3URI.whole().MatchString(*code.Uri) {
 		return Validation("CodeArtifact URI must be a valid S3 URI in the format: s3://<bucket>/<key>")
 	}
 	for _, r := range resources {

@@ -51,8 +51,9 @@ type Error struct {
 	Cause      error
 	RequestID  string // set on errors a client received
 
-	status         int  // overrides the status of Code, 0 = as the model says
-	capitalMessage bool // the message travels in the member Message instead of message
+	service        string // whose errors Code is one of, "" = those of lambda-microvms
+	status         int    // overrides the status of Code, 0 = as the model says
+	capitalMessage bool   // the message travels in the member Message and alone
 }
 
 func (e *Error) Error() string {
@@ -78,11 +79,38 @@ func (e *Error) Status() int {
 }
 
 func (e *Error) kind() (errorKind, bool) {
-	if kind, ok := modelledErrors[e.Code]; ok {
-		return kind, true
+	for _, kinds := range []map[ErrorCode]errorKind{modelledErrors[e.service], modelledErrors[microvmsService], commonErrors} {
+		if kind, ok := kinds[e.Code]; ok {
+			return kind, true
+		}
 	}
-	kind, ok := commonErrors[e.Code]
-	return kind, ok
+	return errorKind{}, false
+}
+
+// The services behind this API.
+const (
+	microvmsService = "lambda-microvms"
+	coreService     = "lambda-core"
+)
+
+// coreNames are the names lambda-core has for the errors that any operation can meet. It has no
+// name for AccessDeniedException, which is sent as it is.
+var coreNames = map[ErrorCode]ErrorCode{
+	ValidationException:           InvalidParameterValueException,
+	ConflictException:             ResourceConflictException,
+	ServiceQuotaExceededException: NetworkConnectorLimitExceededException,
+	ThrottlingException:           TooManyRequestsException,
+	InternalServerException:       ServiceException,
+}
+
+// of returns e as an error of a service, under the name and in the form it has there.
+func (e *Error) of(service string) *Error {
+	there := *e
+	there.service = service
+	if name, ok := coreNames[e.Code]; ok && service == coreService {
+		there.Code = name
+	}
+	return &there
 }
 
 // WithCause returns a copy of e that keeps what really happened, for the log.
@@ -138,9 +166,12 @@ func QuotaExceeded(format string, args ...any) *Error {
 	return Errorf(ServiceQuotaExceededException, format, args...)
 }
 
-// AccessDenied refuses what the caller may not do: 403.
+// AccessDenied refuses what the caller may not do: 403. The live front end sends the text of these
+// refusals in a member with a capital letter (spec/api.md 1.4).
 func AccessDenied(format string, args ...any) *Error {
-	return Errorf(AccessDeniedException, format, args...)
+	e := Errorf(AccessDeniedException, format, args...)
+	e.capitalMessage = true
+	return e
 }
 
 // InsufficientCapacity says that this host is full now: 500, which clients retry.

@@ -2,34 +2,46 @@
 
 package awsapi
 
-// The errors of the service model.
+// The errors of the service models.
 const (
-	AccessDeniedException          ErrorCode = "AccessDeniedException"
-	ConflictException              ErrorCode = "ConflictException"
-	InsufficientCapacityException  ErrorCode = "InsufficientCapacityException"
-	InternalServerException        ErrorCode = "InternalServerException"
-	InvalidParameterValueException ErrorCode = "InvalidParameterValueException"
-	ResourceConflictException      ErrorCode = "ResourceConflictException"
-	ResourceNotFoundException      ErrorCode = "ResourceNotFoundException"
-	ServiceException               ErrorCode = "ServiceException"
-	ServiceQuotaExceededException  ErrorCode = "ServiceQuotaExceededException"
-	ThrottlingException            ErrorCode = "ThrottlingException"
-	TooManyRequestsException       ErrorCode = "TooManyRequestsException"
-	ValidationException            ErrorCode = "ValidationException"
+	AccessDeniedException                  ErrorCode = "AccessDeniedException"
+	ConflictException                      ErrorCode = "ConflictException"
+	InsufficientCapacityException          ErrorCode = "InsufficientCapacityException"
+	InternalServerException                ErrorCode = "InternalServerException"
+	InvalidParameterValueException         ErrorCode = "InvalidParameterValueException"
+	NetworkConnectorLimitExceededException ErrorCode = "NetworkConnectorLimitExceededException"
+	ResourceConflictException              ErrorCode = "ResourceConflictException"
+	ResourceNotFoundException              ErrorCode = "ResourceNotFoundException"
+	ServiceException                       ErrorCode = "ServiceException"
+	ServiceQuotaExceededException          ErrorCode = "ServiceQuotaExceededException"
+	ThrottlingException                    ErrorCode = "ThrottlingException"
+	TooManyRequestsException               ErrorCode = "TooManyRequestsException"
+	ValidationException                    ErrorCode = "ValidationException"
 )
 
-// modelledErrors has the HTTP status of every modelled error and the members its body declares.
-var modelledErrors = map[ErrorCode]errorKind{
-	AccessDeniedException:          {status: 403, members: []string{"message"}},
-	ConflictException:              {status: 409, members: []string{"message", "resourceId", "resourceType"}},
-	InsufficientCapacityException:  {status: 500, members: []string{"message"}},
-	InternalServerException:        {status: 500, members: []string{"message"}},
-	InvalidParameterValueException: {status: 400, members: []string{"Type", "message"}},
-	ResourceConflictException:      {status: 409, members: []string{"Type", "message"}},
-	ResourceNotFoundException:      {status: 404, members: []string{"message", "resourceType", "resourceId"}},
-	ServiceException:               {status: 500, members: []string{"Type", "message"}},
-	ServiceQuotaExceededException:  {status: 402, members: []string{"message", "resourceId", "resourceType", "serviceCode", "quotaCode"}},
-	ThrottlingException:            {status: 429, members: []string{"message", "serviceCode", "quotaCode"}},
-	TooManyRequestsException:       {status: 429, members: []string{"Type", "message"}},
-	ValidationException:            {status: 400, members: []string{"message"}},
+// modelledErrors has, by service, the HTTP status of every modelled error and the members its
+// body declares.
+var modelledErrors = map[string]map[ErrorCode]errorKind{
+	"lambda-microvms": {
+		AccessDeniedException:          {status: 403, members: []string{"message"}},
+		ConflictException:              {status: 409, members: []string{"message", "resourceId", "resourceType"}},
+		InsufficientCapacityException:  {status: 500, members: []string{"message"}},
+		InternalServerException:        {status: 500, members: []string{"message"}},
+		InvalidParameterValueException: {status: 400, members: []string{"Type", "message"}},
+		ResourceConflictException:      {status: 409, members: []string{"Type", "message"}},
+		ResourceNotFoundException:      {status: 404, members: []string{"message", "resourceType", "resourceId"}},
+		ServiceException:               {status: 500, members: []string{"Type", "message"}},
+		ServiceQuotaExceededException:  {status: 402, members: []string{"message", "resourceId", "resourceType", "serviceCode", "quotaCode"}},
+		ThrottlingException:            {status: 429, members: []string{"message", "serviceCode", "quotaCode"}},
+		TooManyRequestsException:       {status: 429, members: []string{"Type", "message"}},
+		ValidationException:            {status: 400, members: []string{"message"}},
+	},
+	"lambda-core": {
+		InvalidParameterValueException:         {status: 400, members: []string{"Type", "message"}},
+		NetworkConnectorLimitExceededException: {status: 400, members: []string{"Type", "message"}},
+		ResourceConflictException:              {status: 409, members: []string{"Type", "message"}},
+		ResourceNotFoundException:              {status: 404, members: []string{"Type", "Message"}},
+		ServiceException:                       {status: 500, members: []string{"Type", "Message"}},
+		TooManyRequestsException:               {status: 429, members: []string{"Type", "message", "Reason"}},
+	},
 }

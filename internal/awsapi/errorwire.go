@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,8 +12,20 @@ import (
 // Headers of every answer.
 const (
 	headerErrorType = "x-amzn-errortype"
-	headerRequestID = "x-amzn-requestid"
+	HeaderRequestID = "x-amzn-requestid"
 )
+
+// Refusal is what a caller gets to see of err: the *Error it wraps, or an internal one.
+func Refusal(err error) *Error {
+	var refusal *Error
+	if !errors.As(err, &refusal) {
+		return Internal(err)
+	}
+	if _, known := refusal.kind(); !known {
+		return Internal(err)
+	}
+	return refusal
+}
 
 // body is the JSON an error travels as: every member its code declares, null when not set.
 func (e *Error) body() []byte {
@@ -57,8 +70,8 @@ func (e *Error) member(name string) *string {
 	return new(string)
 }
 
-// write answers a request with e.
-func (e *Error) write(w http.ResponseWriter) {
+// Write answers a request with e.
+func (e *Error) Write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("content-type", "application/json")
 	h.Set(headerErrorType, string(e.Code))
@@ -78,7 +91,7 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 // ReadError makes the *Error a client received out of an answer that is not a success.
 func ReadError(status int, header http.Header, body []byte) *Error {
 	code, _, _ := strings.Cut(header.Get(headerErrorType), ":")
-	e := &Error{Code: ErrorCode(code), RequestID: header.Get(headerRequestID), status: status}
+	e := &Error{Code: ErrorCode(code), RequestID: header.Get(HeaderRequestID), status: status}
 	if seconds, err := strconv.Atoi(header.Get("retry-after")); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}

@@ -29,34 +29,37 @@ type Handler struct {
 	auth    *Authenticator
 	log     *slog.Logger
 	clock   clockwork.Clock
+	limiter *limiter
 }
 
 var _ http.Handler = (*Handler)(nil)
 
 // NewHandler serves the operations of backend to callers that auth knows.
 func NewHandler(backend Backend, auth *Authenticator, log *slog.Logger, clock clockwork.Clock) *Handler {
-	return &Handler{backend: backend, auth: auth, log: log, clock: clock}
+	return &Handler{backend: backend, auth: auth, log: log, clock: clock, limiter: newLimiter(nil, clock)}
 }
 
 // exchange is one request on its way to an answer.
 type exchange struct {
 	operation string
+	service   string // of the operation, "" until it is known
 	caller    Caller
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{operation: "unknown", caller: Caller{RequestID: uuid.NewString()}}
 	began := h.clock.Now()
-	w.Header().Set(headerRequestID, x.caller.RequestID)
+	w.Header().Set(HeaderRequestID, x.caller.RequestID)
 
 	status, body, err := h.serve(w, r, x)
-	if err != nil {
+	switch {
+	case err != nil:
 		refusal := h.refusal(r.Context(), err, x)
-		refusal.write(w)
+		refusal.Write(w)
 		status = refusal.Status()
-	} else if status == http.StatusNoContent {
+	case status == http.StatusNoContent:
 		w.WriteHeader(status)
-	} else {
+	default:
 		w.Header().Set("content-type", "application/json")
 		writeBody(w, status, body)
 	}
@@ -66,23 +69,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve returns status and body of a success.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (int, []byte, error) {
-	if r.ContentLength > MaxBody {
-		return 0, nil, tooLarge()
-	}
-	claim, err := h.auth.claim(r)
+	caller, body, err := h.auth.Authenticate(w, r)
 	if err != nil {
 		return 0, nil, err
 	}
-	body, err := readBody(w, r)
-	if err != nil {
-		return 0, nil, err
-	}
-	requestID := x.caller.RequestID
-	caller, err := h.auth.prove(claim, r, body)
-	if err != nil {
-		return 0, nil, err
-	}
-	caller.RequestID = requestID
+	caller.RequestID = x.caller.RequestID
 	x.caller = caller
 
 	rawPath, rawQuery := sigv4.Target(r)
@@ -93,7 +84,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (in
 		}
 		return 0, nil, err
 	}
-	x.operation = op.Name
+	x.operation, x.service = op.Name, op.Service
+	if err := h.limiter.admit(caller.AccountID, op.Name); err != nil {
+		return 0, nil, err
+	}
 	out, err := h.call(WithCaller(r.Context(), caller), op, func(in any) error {
 		return op.decode(labels, rawQuery, body, in)
 	})
@@ -117,12 +111,7 @@ func (h *Handler) call(ctx context.Context, op *Operation, bind func(any) error)
 // refusal is the error a client gets to see, and logs what it does not get to see.
 func (h *Handler) refusal(ctx context.Context, err error, x *exchange) *Error {
 	attributes := []any{"operation", x.operation, "account", x.caller.AccountID, "requestId", x.caller.RequestID, "error", err}
-	var refusal *Error
-	if !errors.As(err, &refusal) {
-		refusal = Internal(err)
-	} else if _, known := refusal.kind(); !known {
-		refusal = Internal(err)
-	}
+	refusal := Refusal(err).of(x.service)
 	switch {
 	case ctx.Err() != nil:
 		h.log.DebugContext(ctx, "api client went away", attributes...)

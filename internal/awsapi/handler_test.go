@@ -48,9 +48,9 @@ func TestTheBackendLearnsWhoCalls(t *testing.T) {
 		return &awsapi.GetMicrovmOutput{MicrovmId: in.MicrovmIdentifier}, nil
 	}})
 	a := server.call(t, "GET", vmPath, "")
-	require.Equal(t, 200, a.status)
-	require.Equal(t, awsapi.Caller{AccountID: testAccount, Region: "us-east-1", AccessKeyID: testKey, RequestID: a.header.Get("x-amzn-requestid")}, caller)
-	require.Equal(t, "microvm-1", a.json(t)["microvmId"])
+	require.Equal(t, 200, a.Status)
+	require.Equal(t, awsapi.Caller{AccountID: testAccount, Region: "us-east-1", AccessKeyID: testKey, RequestID: a.Header.Get("x-amzn-requestid")}, caller)
+	require.Equal(t, "microvm-1", a.JSON(t)["microvmId"])
 	require.Equal(t, awsapi.Caller{}, awsapi.CallerFrom(t.Context()))
 }
 
@@ -65,24 +65,61 @@ func TestErrorsOfTheBackendTravelWithTheirDeclaredMembers(t *testing.T) {
 		{awsapi.Conflict("m"), 409, `{"message":"m","resourceId":null,"resourceType":null}`},
 		{awsapi.QuotaExceeded("m").WithQuota("lambda", "L-CD1C0CC4"), 402, `{"message":"m","resourceId":null,"resourceType":null,"serviceCode":"lambda","quotaCode":"L-CD1C0CC4"}`},
 		{awsapi.Validation("%s", "100% <b>"), 400, `{"message":"100% <b>"}`},
-		{awsapi.AccessDenied("m"), 403, `{"message":"m"}`},
+		{awsapi.AccessDenied("m"), 403, `{"Message":"m"}`},
 		{awsapi.InsufficientCapacity("m"), 500, `{"message":"m"}`},
 		{awsapi.Throttling("m"), 429, `{"message":"m","serviceCode":null,"quotaCode":null}`},
 		{awsapi.Errorf(awsapi.InvalidParameterValueException, "m"), 400, `{"Type":"User","message":"m"}`},
 		{awsapi.Errorf(awsapi.ServiceException, "m"), 500, `{"Type":"Server","message":"m"}`},
 	} {
 		a := failing(fmt.Errorf("wrapped: %w", c.err)).call(t, "GET", vmPath, "")
-		require.Equal(t, c.status, a.status)
-		require.Equal(t, string(c.err.Code), a.header.Get("x-amzn-errortype"))
-		require.JSONEq(t, c.body, a.body)
-		require.Empty(t, a.header.Get("retry-after"))
+		require.Equal(t, c.status, a.Status)
+		require.Equal(t, string(c.err.Code), a.Header.Get("x-amzn-errortype"))
+		require.JSONEq(t, c.body, a.Body)
+		require.Empty(t, a.Header.Get("retry-after"))
 	}
+}
+
+// connectorBackend answers GetNetworkConnector with an error.
+type connectorBackend struct {
+	awsapi.UnimplementedBackend
+	err error
+}
+
+func (b connectorBackend) GetNetworkConnector(context.Context, *awsapi.GetNetworkConnectorInput) (*awsapi.GetNetworkConnectorOutput, error) {
+	return nil, b.err
+}
+
+func TestErrorsOfLambdaCoreHaveItsNamesAndForms(t *testing.T) {
+	const path = "/2026-04-04/network-connectors/"
+	for _, c := range []struct {
+		err    error
+		status int
+		code   awsapi.ErrorCode
+		body   string
+	}{
+		{awsapi.NotFound("m").WithResource("i", "t"), 404, awsapi.ResourceNotFoundException, `{"Type":"User","Message":"m"}`},
+		{awsapi.Validation("m"), 400, awsapi.InvalidParameterValueException, `{"Type":"User","message":"m"}`},
+		{awsapi.Conflict("m"), 409, awsapi.ResourceConflictException, `{"Type":"User","message":"m"}`},
+		{awsapi.QuotaExceeded("m"), 400, awsapi.NetworkConnectorLimitExceededException, `{"Type":"User","message":"m"}`},
+		{awsapi.Throttling("m"), 429, awsapi.TooManyRequestsException, `{"Type":"User","message":"m","Reason":null}`},
+		{awsapi.AccessDenied("m"), 403, awsapi.AccessDeniedException, `{"Message":"m"}`},
+		{errors.New("disk"), 500, awsapi.ServiceException, `{"Type":"Server","Message":"The service encountered an internal error. Please try again."}`},
+	} {
+		a := newServer(connectorBackend{err: c.err}).call(t, "GET", path+"office", "")
+		require.Equal(t, c.status, a.Status)
+		require.Equal(t, string(c.code), a.ErrorType())
+		require.JSONEq(t, c.body, a.Body)
+	}
+	a := newServer(connectorBackend{}).call(t, "GET", path, "")
+	requireError(t, a, 400, awsapi.InvalidParameterValueException, "1 validation error detected: Value '' at 'Identifier' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	a = newServer(connectorBackend{}).call(t, "PUT", path+"office", "[]")
+	requireError(t, a, 400, awsapi.InvalidParameterValueException, "Expected null")
 }
 
 func TestRetryAfterIsSentInWholeSeconds(t *testing.T) {
 	a := failing(awsapi.Throttling("m").WithRetryAfter(1100*time.Millisecond)).call(t, "GET", vmPath, "")
-	require.Equal(t, "2", a.header.Get("retry-after"))
-	require.NotContains(t, a.body, "retry")
+	require.Equal(t, "2", a.Header.Get("retry-after"))
+	require.NotContains(t, a.Body, "retry")
 }
 
 func TestWhatWentWrongInsideIsLoggedOnceAndNotShown(t *testing.T) {
@@ -96,11 +133,11 @@ func TestWhatWentWrongInsideIsLoggedOnceAndNotShown(t *testing.T) {
 	} {
 		a := server.call(t, "GET", vmPath, "")
 		requireError(t, a, 500, awsapi.InternalServerException, text)
-		require.NotContains(t, a.body, "disk", name)
+		require.NotContains(t, a.Body, "disk", name)
 		log := server.log.String()
 		require.Equal(t, 1, strings.Count(log, "level=ERROR"), name)
 		require.Equal(t, 1, strings.Count(log, secret), name)
-		for _, want := range []string{"operation=GetMicrovm", "account=" + testAccount, "requestId=" + a.header.Get("x-amzn-requestid")} {
+		for _, want := range []string{"operation=GetMicrovm", "account=" + testAccount, "requestId=" + a.Header.Get("x-amzn-requestid")} {
 			require.Contains(t, log, want, name)
 		}
 	}
@@ -108,7 +145,7 @@ func TestWhatWentWrongInsideIsLoggedOnceAndNotShown(t *testing.T) {
 
 func TestABackendThatReturnsNothingIsAnInternalError(t *testing.T) {
 	a := failing(nil).call(t, "GET", vmPath, "")
-	require.Equal(t, 500, a.status)
+	require.Equal(t, 500, a.Status)
 }
 
 func TestARefusalsCauseIsLoggedButNotShown(t *testing.T) {
@@ -131,17 +168,17 @@ func TestUnsignedAndBadlySignedRequestsReachNoBackend(t *testing.T) {
 
 	bearer := httptest.NewRequest("GET", vmPath, nil)
 	bearer.Header.Set("Authorization", "Bearer x")
-	require.Equal(t, "IncompleteSignatureException", server.do(bearer).header.Get("x-amzn-errortype"))
+	require.Equal(t, "IncompleteSignatureException", server.do(bearer).Header.Get("x-amzn-errortype"))
 
 	changed := newRequest(t, "GET", vmPath, "")
 	changed.RequestURI = vmPath + "2"
 	a := server.do(changed)
-	require.Equal(t, 403, a.status)
-	require.Equal(t, "InvalidSignatureException", a.header.Get("x-amzn-errortype"))
+	require.Equal(t, 403, a.Status)
+	require.Equal(t, "InvalidSignatureException", a.Header.Get("x-amzn-errortype"))
 
 	body := newRequest(t, "POST", listPath, `{"imageIdentifier":"a"}`)
 	body.Body = io.NopCloser(strings.NewReader(`{"imageIdentifier":"b"}`))
-	require.Equal(t, "InvalidSignatureException", server.do(body).header.Get("x-amzn-errortype"))
+	require.Equal(t, "InvalidSignatureException", server.do(body).Header.Get("x-amzn-errortype"))
 
 	lying := newRequest(t, "GET", vmPath, "")
 	lying.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
@@ -154,7 +191,7 @@ func TestUnknownRoutesAreJSONErrorsToo(t *testing.T) {
 	requireError(t, server.call(t, "GET", "/nowhere", ""), 404, awsapi.UnknownOperationException, "No operation of the service has this method and path.")
 	a := server.call(t, "PUT", listPath, "")
 	requireError(t, a, 405, awsapi.UnknownOperationException, "The path does not allow the method; it allows GET, POST.")
-	require.Equal(t, "GET, POST", a.header.Get("allow"))
+	require.Equal(t, "GET, POST", a.Header.Get("allow"))
 	requireError(t, server.call(t, "GET", listPath+"?a=%zz", ""), 400, awsapi.ValidationException, "The query string is malformed.")
 }
 
@@ -183,7 +220,7 @@ func TestAHugeBodyIsRefusedWithoutReadingIt(t *testing.T) {
 	stranger.ContentLength = -1
 	body := new(countingReader)
 	stranger.Body = io.NopCloser(body)
-	require.Equal(t, 403, server.do(stranger).status)
+	require.Equal(t, 403, server.do(stranger).Status)
 	require.Zero(t, body.read.Load(), "the body of a stranger is not read")
 }
 
@@ -205,8 +242,8 @@ func TestAHugeBodyIsRefusedOverTheWire(t *testing.T) {
 func TestABodyOfExactlyTheLimitIsRead(t *testing.T) {
 	body := `{"imageIdentifier":"` + strings.Repeat("x", awsapi.MaxBody-len(`{"imageIdentifier":""}`)) + `"}`
 	a := newServer(awsapi.UnimplementedBackend{}).call(t, "POST", listPath, body)
-	require.Equal(t, 400, a.status)
-	require.Contains(t, a.body, "less than or equal to 256")
+	require.Equal(t, 400, a.Status)
+	require.Contains(t, a.Body, "less than or equal to 256")
 }
 
 func TestRequestsAtOnceDoNotMixUp(t *testing.T) {
@@ -219,10 +256,10 @@ func TestRequestsAtOnceDoNotMixUp(t *testing.T) {
 		r := newRequest(t, "GET", fmt.Sprintf("/2025-09-09/microvms/vm-%d", i), "")
 		group.Go(func() {
 			a := server.do(r)
-			if !strings.Contains(a.body, fmt.Sprintf(`"microvmId":"vm-%d"`, i)) {
-				t.Errorf("vm-%d got %s", i, a.body)
+			if !strings.Contains(a.Body, fmt.Sprintf(`"microvmId":"vm-%d"`, i)) {
+				t.Errorf("vm-%d got %s", i, a.Body)
 			}
-			if _, again := ids.LoadOrStore(a.header.Get("x-amzn-requestid"), i); again {
+			if _, again := ids.LoadOrStore(a.Header.Get("x-amzn-requestid"), i); again {
 				t.Error("a request id was used twice")
 			}
 		})
@@ -238,7 +275,7 @@ func TestTheClientReturnsTheServersErrors(t *testing.T) {
 			_, _ = io.WriteString(w, `{"items":[{"microvmId":"m","startedAt":1790000000.5}],"nextToken":null,"new":1}`)
 		case "/prefix" + vmPath:
 			h := failing(sent)
-			h.do(newRequest(t, "GET", vmPath, "")).copyTo(w)
+			copyTo(h.do(newRequest(t, "GET", vmPath, "")), w)
 		default:
 			http.Error(w, "<html>", http.StatusBadGateway)
 		}
@@ -265,12 +302,12 @@ func TestTheClientReturnsTheServersErrors(t *testing.T) {
 	require.ErrorContains(t, c.Do(t.Context(), "Nothing", nil, nil), `"Nothing"`)
 }
 
-func (a answer) copyTo(w http.ResponseWriter) {
-	for name, values := range a.header {
+func copyTo(a answer, w http.ResponseWriter) {
+	for name, values := range a.Header {
 		w.Header()[name] = values
 	}
-	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, a.body)
+	w.WriteHeader(a.Status)
+	_, _ = io.WriteString(w, a.Body)
 }
 
 func TestTheClientsRequestsPassTheAuthenticator(t *testing.T) {

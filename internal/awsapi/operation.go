@@ -10,10 +10,11 @@ import (
 
 // Operation is one row of the routing table.
 type Operation struct {
-	Name   string
-	Method string
-	Path   string // with labels in braces, /2025-09-09/microvms/{microvmIdentifier}
-	Status int    // HTTP status of a success
+	Service string // lambda-microvms, or lambda-core on the same host (spec/api.md 6)
+	Name    string
+	Method  string
+	Path    string // with labels in braces, /2025-09-09/microvms/{microvmIdentifier}
+	Status  int    // HTTP status of a success
 
 	input  *shape
 	invoke func(ctx context.Context, b Backend, bind func(in any) error) (any, error)

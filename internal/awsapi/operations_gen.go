@@ -31,6 +31,11 @@ type Backend interface {
 	UntagResource(ctx context.Context, in *UntagResourceInput) (*UntagResourceOutput, error)
 	UpdateMicrovmImage(ctx context.Context, in *UpdateMicrovmImageInput) (*UpdateMicrovmImageOutput, error)
 	UpdateMicrovmImageVersion(ctx context.Context, in *UpdateMicrovmImageVersionInput) (*UpdateMicrovmImageVersionOutput, error)
+	CreateNetworkConnector(ctx context.Context, in *CreateNetworkConnectorInput) (*CreateNetworkConnectorOutput, error)
+	DeleteNetworkConnector(ctx context.Context, in *DeleteNetworkConnectorInput) (*DeleteNetworkConnectorOutput, error)
+	GetNetworkConnector(ctx context.Context, in *GetNetworkConnectorInput) (*GetNetworkConnectorOutput, error)
+	ListNetworkConnectors(ctx context.Context, in *ListNetworkConnectorsInput) (*ListNetworkConnectorsOutput, error)
+	UpdateNetworkConnector(ctx context.Context, in *UpdateNetworkConnectorInput) (*UpdateNetworkConnectorOutput, error)
 }
 
 // UnimplementedBackend answers every operation with a ValidationException that says so.
@@ -159,30 +164,60 @@ func (UnimplementedBackend) UpdateMicrovmImageVersion(context.Context, *UpdateMi
 	return nil, unimplemented("UpdateMicrovmImageVersion")
 }
 
-// Operations are all operations of the service, by name.
+// CreateNetworkConnector says that it is not available.
+func (UnimplementedBackend) CreateNetworkConnector(context.Context, *CreateNetworkConnectorInput) (*CreateNetworkConnectorOutput, error) {
+	return nil, unimplemented("CreateNetworkConnector")
+}
+
+// DeleteNetworkConnector says that it is not available.
+func (UnimplementedBackend) DeleteNetworkConnector(context.Context, *DeleteNetworkConnectorInput) (*DeleteNetworkConnectorOutput, error) {
+	return nil, unimplemented("DeleteNetworkConnector")
+}
+
+// GetNetworkConnector says that it is not available.
+func (UnimplementedBackend) GetNetworkConnector(context.Context, *GetNetworkConnectorInput) (*GetNetworkConnectorOutput, error) {
+	return nil, unimplemented("GetNetworkConnector")
+}
+
+// ListNetworkConnectors says that it is not available.
+func (UnimplementedBackend) ListNetworkConnectors(context.Context, *ListNetworkConnectorsInput) (*ListNetworkConnectorsOutput, error) {
+	return nil, unimplemented("ListNetworkConnectors")
+}
+
+// UpdateNetworkConnector says that it is not available.
+func (UnimplementedBackend) UpdateNetworkConnector(context.Context, *UpdateNetworkConnectorInput) (*UpdateNetworkConnectorOutput, error) {
+	return nil, unimplemented("UpdateNetworkConnector")
+}
+
+// Operations are all operations of the service and of its companions, by name.
 var Operations = byName([]*Operation{
-	{Name: "CreateMicrovmAuthToken", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/auth-token", Status: 200, input: inputCreateMicrovmAuthToken, invoke: invoke(Backend.CreateMicrovmAuthToken)},
-	{Name: "CreateMicrovmImage", Method: "POST", Path: "/2025-09-09/microvm-images", Status: 201, input: inputCreateMicrovmImage, invoke: invoke(Backend.CreateMicrovmImage)},
-	{Name: "CreateMicrovmShellAuthToken", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/shell-auth-token", Status: 200, input: inputCreateMicrovmShellAuthToken, invoke: invoke(Backend.CreateMicrovmShellAuthToken)},
-	{Name: "DeleteMicrovmImage", Method: "DELETE", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputDeleteMicrovmImage, invoke: invoke(Backend.DeleteMicrovmImage)},
-	{Name: "DeleteMicrovmImageVersion", Method: "DELETE", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputDeleteMicrovmImageVersion, invoke: invoke(Backend.DeleteMicrovmImageVersion)},
-	{Name: "GetMicrovm", Method: "GET", Path: "/2025-09-09/microvms/{microvmIdentifier}", Status: 200, input: inputGetMicrovm, invoke: invoke(Backend.GetMicrovm)},
-	{Name: "GetMicrovmImage", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputGetMicrovmImage, invoke: invoke(Backend.GetMicrovmImage)},
-	{Name: "GetMicrovmImageBuild", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds/{buildId}", Status: 200, input: inputGetMicrovmImageBuild, invoke: invoke(Backend.GetMicrovmImageBuild)},
-	{Name: "GetMicrovmImageVersion", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputGetMicrovmImageVersion, invoke: invoke(Backend.GetMicrovmImageVersion)},
-	{Name: "ListManagedMicrovmImageVersions", Method: "GET", Path: "/2025-09-09/managed-microvm-images/{imageIdentifier}/versions", Status: 200, input: inputListManagedMicrovmImageVersions, invoke: invoke(Backend.ListManagedMicrovmImageVersions)},
-	{Name: "ListManagedMicrovmImages", Method: "GET", Path: "/2025-09-09/managed-microvm-images", Status: 200, input: inputListManagedMicrovmImages, invoke: invoke(Backend.ListManagedMicrovmImages)},
-	{Name: "ListMicrovmImageBuilds", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds", Status: 200, input: inputListMicrovmImageBuilds, invoke: invoke(Backend.ListMicrovmImageBuilds)},
-	{Name: "ListMicrovmImageVersions", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions", Status: 200, input: inputListMicrovmImageVersions, invoke: invoke(Backend.ListMicrovmImageVersions)},
-	{Name: "ListMicrovmImages", Method: "GET", Path: "/2025-09-09/microvm-images", Status: 200, input: inputListMicrovmImages, invoke: invoke(Backend.ListMicrovmImages)},
-	{Name: "ListMicrovms", Method: "GET", Path: "/2025-09-09/microvms", Status: 200, input: inputListMicrovms, invoke: invoke(Backend.ListMicrovms)},
-	{Name: "ListTags", Method: "GET", Path: "/2017-03-31/tags/{Resource}", Status: 200, input: inputListTags, invoke: invoke(Backend.ListTags)},
-	{Name: "ResumeMicrovm", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/resume", Status: 200, input: inputResumeMicrovm, invoke: invoke(Backend.ResumeMicrovm)},
-	{Name: "RunMicrovm", Method: "POST", Path: "/2025-09-09/microvms", Status: 200, input: inputRunMicrovm, invoke: invoke(Backend.RunMicrovm)},
-	{Name: "SuspendMicrovm", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/suspend", Status: 200, input: inputSuspendMicrovm, invoke: invoke(Backend.SuspendMicrovm)},
-	{Name: "TagResource", Method: "POST", Path: "/2017-03-31/tags/{Resource}", Status: 204, input: inputTagResource, invoke: invoke(Backend.TagResource)},
-	{Name: "TerminateMicrovm", Method: "DELETE", Path: "/2025-09-09/microvms/{microvmIdentifier}", Status: 200, input: inputTerminateMicrovm, invoke: invoke(Backend.TerminateMicrovm)},
-	{Name: "UntagResource", Method: "DELETE", Path: "/2017-03-31/tags/{Resource}", Status: 204, input: inputUntagResource, invoke: invoke(Backend.UntagResource)},
-	{Name: "UpdateMicrovmImage", Method: "PUT", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputUpdateMicrovmImage, invoke: invoke(Backend.UpdateMicrovmImage)},
-	{Name: "UpdateMicrovmImageVersion", Method: "PATCH", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputUpdateMicrovmImageVersion, invoke: invoke(Backend.UpdateMicrovmImageVersion)},
+	{Service: "lambda-microvms", Name: "CreateMicrovmAuthToken", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/auth-token", Status: 200, input: inputCreateMicrovmAuthToken, invoke: invoke(Backend.CreateMicrovmAuthToken)},
+	{Service: "lambda-microvms", Name: "CreateMicrovmImage", Method: "POST", Path: "/2025-09-09/microvm-images", Status: 201, input: inputCreateMicrovmImage, invoke: invoke(Backend.CreateMicrovmImage)},
+	{Service: "lambda-microvms", Name: "CreateMicrovmShellAuthToken", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/shell-auth-token", Status: 200, input: inputCreateMicrovmShellAuthToken, invoke: invoke(Backend.CreateMicrovmShellAuthToken)},
+	{Service: "lambda-microvms", Name: "DeleteMicrovmImage", Method: "DELETE", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputDeleteMicrovmImage, invoke: invoke(Backend.DeleteMicrovmImage)},
+	{Service: "lambda-microvms", Name: "DeleteMicrovmImageVersion", Method: "DELETE", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputDeleteMicrovmImageVersion, invoke: invoke(Backend.DeleteMicrovmImageVersion)},
+	{Service: "lambda-microvms", Name: "GetMicrovm", Method: "GET", Path: "/2025-09-09/microvms/{microvmIdentifier}", Status: 200, input: inputGetMicrovm, invoke: invoke(Backend.GetMicrovm)},
+	{Service: "lambda-microvms", Name: "GetMicrovmImage", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputGetMicrovmImage, invoke: invoke(Backend.GetMicrovmImage)},
+	{Service: "lambda-microvms", Name: "GetMicrovmImageBuild", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds/{buildId}", Status: 200, input: inputGetMicrovmImageBuild, invoke: invoke(Backend.GetMicrovmImageBuild)},
+	{Service: "lambda-microvms", Name: "GetMicrovmImageVersion", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputGetMicrovmImageVersion, invoke: invoke(Backend.GetMicrovmImageVersion)},
+	{Service: "lambda-microvms", Name: "ListManagedMicrovmImageVersions", Method: "GET", Path: "/2025-09-09/managed-microvm-images/{imageIdentifier}/versions", Status: 200, input: inputListManagedMicrovmImageVersions, invoke: invoke(Backend.ListManagedMicrovmImageVersions)},
+	{Service: "lambda-microvms", Name: "ListManagedMicrovmImages", Method: "GET", Path: "/2025-09-09/managed-microvm-images", Status: 200, input: inputListManagedMicrovmImages, invoke: invoke(Backend.ListManagedMicrovmImages)},
+	{Service: "lambda-microvms", Name: "ListMicrovmImageBuilds", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds", Status: 200, input: inputListMicrovmImageBuilds, invoke: invoke(Backend.ListMicrovmImageBuilds)},
+	{Service: "lambda-microvms", Name: "ListMicrovmImageVersions", Method: "GET", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions", Status: 200, input: inputListMicrovmImageVersions, invoke: invoke(Backend.ListMicrovmImageVersions)},
+	{Service: "lambda-microvms", Name: "ListMicrovmImages", Method: "GET", Path: "/2025-09-09/microvm-images", Status: 200, input: inputListMicrovmImages, invoke: invoke(Backend.ListMicrovmImages)},
+	{Service: "lambda-microvms", Name: "ListMicrovms", Method: "GET", Path: "/2025-09-09/microvms", Status: 200, input: inputListMicrovms, invoke: invoke(Backend.ListMicrovms)},
+	{Service: "lambda-microvms", Name: "ListTags", Method: "GET", Path: "/2017-03-31/tags/{Resource}", Status: 200, input: inputListTags, invoke: invoke(Backend.ListTags)},
+	{Service: "lambda-microvms", Name: "ResumeMicrovm", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/resume", Status: 200, input: inputResumeMicrovm, invoke: invoke(Backend.ResumeMicrovm)},
+	{Service: "lambda-microvms", Name: "RunMicrovm", Method: "POST", Path: "/2025-09-09/microvms", Status: 200, input: inputRunMicrovm, invoke: invoke(Backend.RunMicrovm)},
+	{Service: "lambda-microvms", Name: "SuspendMicrovm", Method: "POST", Path: "/2025-09-09/microvms/{microvmIdentifier}/suspend", Status: 200, input: inputSuspendMicrovm, invoke: invoke(Backend.SuspendMicrovm)},
+	{Service: "lambda-microvms", Name: "TagResource", Method: "POST", Path: "/2017-03-31/tags/{Resource}", Status: 204, input: inputTagResource, invoke: invoke(Backend.TagResource)},
+	{Service: "lambda-microvms", Name: "TerminateMicrovm", Method: "DELETE", Path: "/2025-09-09/microvms/{microvmIdentifier}", Status: 200, input: inputTerminateMicrovm, invoke: invoke(Backend.TerminateMicrovm)},
+	{Service: "lambda-microvms", Name: "UntagResource", Method: "DELETE", Path: "/2017-03-31/tags/{Resource}", Status: 204, input: inputUntagResource, invoke: invoke(Backend.UntagResource)},
+	{Service: "lambda-microvms", Name: "UpdateMicrovmImage", Method: "PUT", Path: "/2025-09-09/microvm-images/{imageIdentifier}", Status: 200, input: inputUpdateMicrovmImage, invoke: invoke(Backend.UpdateMicrovmImage)},
+	{Service: "lambda-microvms", Name: "UpdateMicrovmImageVersion", Method: "PATCH", Path: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}", Status: 200, input: inputUpdateMicrovmImageVersion, invoke: invoke(Backend.UpdateMicrovmImageVersion)},
+	{Service: "lambda-core", Name: "CreateNetworkConnector", Method: "POST", Path: "/2026-04-04/network-connectors", Status: 202, input: inputCreateNetworkConnector, invoke: invoke(Backend.CreateNetworkConnector)},
+	{Service: "lambda-core", Name: "DeleteNetworkConnector", Method: "DELETE", Path: "/2026-04-04/network-connectors/{Identifier}", Status: 202, input: inputDeleteNetworkConnector, invoke: invoke(Backend.DeleteNetworkConnector)},
+	{Service: "lambda-core", Name: "GetNetworkConnector", Method: "GET", Path: "/2026-04-04/network-connectors/{Identifier}", Status: 200, input: inputGetNetworkConnector, invoke: invoke(Backend.GetNetworkConnector)},
+	{Service: "lambda-core", Name: "ListNetworkConnectors", Method: "GET", Path: "/2026-04-04/network-connectors", Status: 200, input: inputListNetworkConnectors, invoke: invoke(Backend.ListNetworkConnectors)},
+	{Service: "lambda-core", Name: "UpdateNetworkConnector", Method: "PUT", Path: "/2026-04-04/network-connectors/{Identifier}", Status: 202, input: inputUpdateNetworkConnector, invoke: invoke(Backend.UpdateNetworkConnector)},
 })

@@ -3,24 +3,16 @@ package awsapi_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/jonboulle/clockwork"
-	"github.com/stretchr/testify/require"
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
+	"github.com/dormouse-dev/dormouse/internal/awsapi/awsapitest"
 	"github.com/dormouse-dev/dormouse/internal/sigv4"
 )
 
@@ -82,40 +74,18 @@ func newServerAt(backend awsapi.Backend, clock clockwork.Clock) *testServer {
 }
 
 // answer is what a client receives.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
+type answer = awsapitest.Answer
 
-func (a answer) json(t testing.TB) map[string]any {
-	t.Helper()
-	var v map[string]any
-	require.NoError(t, json.Unmarshal([]byte(a.body), &v), a.body)
-	return v
-}
+// testSigner signs as testKey at the time at which newServer's clock stands.
+var testSigner = awsapitest.Signer{Key: testKey, Secret: testSecret, Region: "us-east-1", Service: "lambda", At: testTime}
 
 // newRequest is a signed request as a server receives it.
 func newRequest(t testing.TB, method, target, body string) *http.Request {
 	t.Helper()
-	out, err := http.NewRequest(method, "http://api.test"+target, strings.NewReader(body))
-	require.NoError(t, err)
-	sum := sha256.Sum256([]byte(body))
-	hash := hex.EncodeToString(sum[:])
-	keys := aws.Credentials{AccessKeyID: testKey, SecretAccessKey: testSecret}
-	require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), keys, out, hash, "lambda", "us-east-1", testTime))
-
-	in := httptest.NewRequest(method, "/", strings.NewReader(body))
-	in.RequestURI, in.Host, in.Header = target, out.Host, out.Header
-	return in
+	return testSigner.Request(t, method, target, body)
 }
 
-func (s *testServer) do(r *http.Request) answer {
-	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, r)
-	body, _ := io.ReadAll(w.Result().Body)
-	return answer{w.Code, w.Result().Header, string(body)}
-}
+func (s *testServer) do(r *http.Request) answer { return awsapitest.Do(s.handler, r) }
 
 // call sends a signed request.
 func (s *testServer) call(t testing.TB, method, target, body string) answer {
@@ -125,14 +95,5 @@ func (s *testServer) call(t testing.TB, method, target, body string) answer {
 
 func requireError(t testing.TB, a answer, status int, code awsapi.ErrorCode, message string) {
 	t.Helper()
-	require.Equal(t, status, a.status, a.body)
-	require.Equal(t, string(code), a.header.Get("x-amzn-errortype"))
-	require.Equal(t, "application/json", a.header.Get("content-type"))
-	require.Len(t, a.header.Get("x-amzn-requestid"), 36)
-	v := a.json(t)
-	text, ok := v["message"].(string)
-	if !ok {
-		text, _ = v["Message"].(string)
-	}
-	require.Equal(t, message, text)
+	a.RequireError(t, status, string(code), message)
 }

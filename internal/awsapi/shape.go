@@ -1,6 +1,9 @@
 package awsapi
 
-import "regexp"
+import (
+	"regexp"
+	"sync"
+)
 
 // kind is the JSON form of a shape.
 type kind int
@@ -59,11 +62,12 @@ func (m member) wireName() string {
 // pattern is a regular expression that has to match the whole string (spec/api.md 1.6).
 type pattern struct {
 	text  string // as the model has it
-	whole *regexp.Regexp
+	whole func() *regexp.Regexp
 }
 
+// wholeString compiles a pattern when it is first needed: clients, which check nothing, start faster.
 func wholeString(text string) *pattern {
-	return &pattern{text: text, whole: regexp.MustCompile(`\A(?:` + text + `)\z`)}
+	return &pattern{text: text, whole: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A(?:` + text + `)\z`) })}
 }
 
 func limit(n int64) *int64 { return &n }

@@ -69,6 +69,17 @@ var shapeIdlePolicy = &shape{kind: kindStructure, members: []member{
 
 var shapeUnit = &shape{kind: kindStructure}
 
+var shapeNetworkConnectorConfiguration = &shape{kind: kindUnion, members: []member{
+	{name: "VpcEgressConfiguration", shape: shapeNetworkConnectorVpcEgressConfiguration},
+}}
+
+var shapeNetworkConnectorVpcEgressConfiguration = &shape{kind: kindStructure, members: []member{
+	{name: "SubnetIds", shape: &shape{kind: kindList, lowest: limit(1), highest: limit(16), item: &shape{kind: kindString, lowest: limit(0), highest: limit(1024), pattern: wholeString(`subnet-[0-9a-z]*`)}}},
+	{name: "SecurityGroupIds", shape: &shape{kind: kindList, lowest: limit(0), highest: limit(5), item: &shape{kind: kindString, lowest: limit(0), highest: limit(1024), pattern: wholeString(`sg-[0-9a-zA-Z]*`)}}},
+	{name: "NetworkProtocol", shape: &shape{kind: kindString, enum: []string{"IPv4", "DualStack"}}},
+	{name: "AssociatedComputeResourceTypes", shape: &shape{kind: kindList, lowest: limit(1), highest: limit(1), item: &shape{kind: kindString, enum: []string{"MicroVm"}}}},
+}}
+
 var inputCreateMicrovmAuthToken = &shape{kind: kindStructure, members: []member{
 	{name: "microvmIdentifier", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(256)}},
 	{name: "expirationInMinutes", required: true, shape: &shape{kind: kindInteger, lowest: limit(1)}},
@@ -226,4 +237,33 @@ var inputUpdateMicrovmImageVersion = &shape{kind: kindStructure, members: []memb
 	{name: "imageIdentifier", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(256)}},
 	{name: "imageVersion", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(2048), pattern: wholeString(`[^\s]+`)}},
 	{name: "status", required: true, shape: &shape{kind: kindString, enum: []string{"ACTIVE", "INACTIVE"}}},
+}}
+
+var inputCreateNetworkConnector = &shape{kind: kindStructure, members: []member{
+	{name: "Name", required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(140), pattern: wholeString(`(arn:aws[a-zA-Z-]*:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:network-connector:[a-zA-Z0-9-_]+(:[1-9]|[1-9][0-9]+)?)|[a-zA-Z0-9_-]{1,64}`)}},
+	{name: "Configuration", required: true, shape: shapeNetworkConnectorConfiguration},
+	{name: "OperatorRole", shape: &shape{kind: kindString, lowest: limit(0), highest: limit(10000), pattern: wholeString(`arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`)}},
+	{name: "ClientToken", idempotencyToken: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(64)}},
+	{name: "Tags", shape: &shape{kind: kindMap, key: &shape{kind: kindString, lowest: limit(1), highest: limit(128), pattern: wholeString(`([\p{L}\p{Z}\p{N}_.:/=+\-@]*)`)}, item: &shape{kind: kindString, lowest: limit(0), highest: limit(256), pattern: wholeString(`([\p{L}\p{Z}\p{N}_.:/=+\-@]*)`)}}},
+}}
+
+var inputDeleteNetworkConnector = &shape{kind: kindStructure, members: []member{
+	{name: "Identifier", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(140)}},
+}}
+
+var inputGetNetworkConnector = &shape{kind: kindStructure, members: []member{
+	{name: "Identifier", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(140)}},
+}}
+
+var inputListNetworkConnectors = &shape{kind: kindStructure, members: []member{
+	{name: "State", in: inQuery, shape: &shape{kind: kindString, enum: []string{"PENDING", "ACTIVE", "INACTIVE", "FAILED", "DELETING", "DELETE_FAILED"}}},
+	{name: "Marker", in: inQuery, shape: &shape{kind: kindString}},
+	{name: "MaxItems", in: inQuery, shape: &shape{kind: kindInteger, lowest: limit(1), highest: limit(100)}},
+}}
+
+var inputUpdateNetworkConnector = &shape{kind: kindStructure, members: []member{
+	{name: "Identifier", in: inLabel, required: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(140)}},
+	{name: "Configuration", shape: shapeNetworkConnectorConfiguration},
+	{name: "OperatorRole", shape: &shape{kind: kindString, lowest: limit(0), highest: limit(10000), pattern: wholeString(`arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`)}},
+	{name: "ClientToken", idempotencyToken: true, shape: &shape{kind: kindString, lowest: limit(1), highest: limit(64)}},
 }}

@@ -107,6 +107,95 @@ const (
 	ManagedMicrovmImageVersionStatusDeprecated ManagedMicrovmImageVersionStatus = "DEPRECATED"
 )
 
+// ComputeResourceType is the enum of that name in the service model.
+type ComputeResourceType string
+
+// The values of ComputeResourceType.
+const (
+	ComputeResourceTypeMicroVm ComputeResourceType = "MicroVm"
+)
+
+// NetworkConnectorLastUpdateStatus is the enum of that name in the service model.
+type NetworkConnectorLastUpdateStatus string
+
+// The values of NetworkConnectorLastUpdateStatus.
+const (
+	NetworkConnectorLastUpdateStatusSuccessful NetworkConnectorLastUpdateStatus = "Successful"
+	NetworkConnectorLastUpdateStatusFailed     NetworkConnectorLastUpdateStatus = "Failed"
+	NetworkConnectorLastUpdateStatusInProgress NetworkConnectorLastUpdateStatus = "InProgress"
+)
+
+// NetworkConnectorLastUpdateStatusReasonCode is the enum of that name in the service model.
+type NetworkConnectorLastUpdateStatusReasonCode string
+
+// The values of NetworkConnectorLastUpdateStatusReasonCode.
+const (
+	NetworkConnectorLastUpdateStatusReasonCodeDisallowedByVpcEncryptionControl NetworkConnectorLastUpdateStatusReasonCode = "DisallowedByVpcEncryptionControl"
+	NetworkConnectorLastUpdateStatusReasonCodeEc2RequestLimitExceeded          NetworkConnectorLastUpdateStatusReasonCode = "Ec2RequestLimitExceeded"
+	NetworkConnectorLastUpdateStatusReasonCodeInsufficientRolePermissions      NetworkConnectorLastUpdateStatusReasonCode = "InsufficientRolePermissions"
+	NetworkConnectorLastUpdateStatusReasonCodeInternalError                    NetworkConnectorLastUpdateStatusReasonCode = "InternalError"
+	NetworkConnectorLastUpdateStatusReasonCodeInvalidSecurityGroup             NetworkConnectorLastUpdateStatusReasonCode = "InvalidSecurityGroup"
+	NetworkConnectorLastUpdateStatusReasonCodeInvalidSubnet                    NetworkConnectorLastUpdateStatusReasonCode = "InvalidSubnet"
+	NetworkConnectorLastUpdateStatusReasonCodeSubnetOutOfIPAddresses           NetworkConnectorLastUpdateStatusReasonCode = "SubnetOutOfIPAddresses"
+)
+
+// NetworkConnectorState is the enum of that name in the service model.
+type NetworkConnectorState string
+
+// The values of NetworkConnectorState.
+const (
+	NetworkConnectorStatePending      NetworkConnectorState = "PENDING"
+	NetworkConnectorStateActive       NetworkConnectorState = "ACTIVE"
+	NetworkConnectorStateInactive     NetworkConnectorState = "INACTIVE"
+	NetworkConnectorStateFailed       NetworkConnectorState = "FAILED"
+	NetworkConnectorStateDeleting     NetworkConnectorState = "DELETING"
+	NetworkConnectorStateDeleteFailed NetworkConnectorState = "DELETE_FAILED"
+)
+
+// NetworkConnectorStateReasonCode is the enum of that name in the service model.
+type NetworkConnectorStateReasonCode string
+
+// The values of NetworkConnectorStateReasonCode.
+const (
+	NetworkConnectorStateReasonCodeDisallowedByVpcEncryptionControl NetworkConnectorStateReasonCode = "DisallowedByVpcEncryptionControl"
+	NetworkConnectorStateReasonCodeEc2RequestLimitExceeded          NetworkConnectorStateReasonCode = "Ec2RequestLimitExceeded"
+	NetworkConnectorStateReasonCodeInsufficientRolePermissions      NetworkConnectorStateReasonCode = "InsufficientRolePermissions"
+	NetworkConnectorStateReasonCodeInternalError                    NetworkConnectorStateReasonCode = "InternalError"
+	NetworkConnectorStateReasonCodeInvalidSecurityGroup             NetworkConnectorStateReasonCode = "InvalidSecurityGroup"
+	NetworkConnectorStateReasonCodeInvalidSubnet                    NetworkConnectorStateReasonCode = "InvalidSubnet"
+	NetworkConnectorStateReasonCodeSubnetOutOfIPAddresses           NetworkConnectorStateReasonCode = "SubnetOutOfIPAddresses"
+)
+
+// NetworkConnectorType is the enum of that name in the service model.
+type NetworkConnectorType string
+
+// The values of NetworkConnectorType.
+const (
+	NetworkConnectorTypeVpcEgress NetworkConnectorType = "VPC_EGRESS"
+)
+
+// NetworkProtocol is the enum of that name in the service model.
+type NetworkProtocol string
+
+// The values of NetworkProtocol.
+const (
+	NetworkProtocolIPv4      NetworkProtocol = "IPv4"
+	NetworkProtocolDualStack NetworkProtocol = "DualStack"
+)
+
+// ThrottleReason is the enum of that name in the service model.
+type ThrottleReason string
+
+// The values of ThrottleReason.
+const (
+	ThrottleReasonConcurrentInvocationLimitExceeded                 ThrottleReason = "ConcurrentInvocationLimitExceeded"
+	ThrottleReasonFunctionInvocationRateLimitExceeded               ThrottleReason = "FunctionInvocationRateLimitExceeded"
+	ThrottleReasonReservedFunctionConcurrentInvocationLimitExceeded ThrottleReason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+	ThrottleReasonReservedFunctionInvocationRateLimitExceeded       ThrottleReason = "ReservedFunctionInvocationRateLimitExceeded"
+	ThrottleReasonCallerRateLimitExceeded                           ThrottleReason = "CallerRateLimitExceeded"
+	ThrottleReasonConcurrentSnapshotCreateLimitExceeded             ThrottleReason = "ConcurrentSnapshotCreateLimitExceeded"
+)
+
 // PortSpecification is the union of that name in the service model.
 // Exactly one member is set.
 type PortSpecification struct {
@@ -269,6 +358,30 @@ type MicrovmItem struct {
 
 // Unit is the structure of that name in the service model.
 type Unit struct {
+}
+
+// NetworkConnectorConfiguration is the union of that name in the service model.
+// Exactly one member is set.
+type NetworkConnectorConfiguration struct {
+	VpcEgressConfiguration *NetworkConnectorVpcEgressConfiguration `json:"VpcEgressConfiguration,omitzero"`
+}
+
+// NetworkConnectorSummary is the structure of that name in the service model.
+type NetworkConnectorSummary struct {
+	Arn          string                 `json:"Arn"`  // required, 1..140 characters
+	Name         string                 `json:"Name"` // required, 1..140 characters
+	Id           string                 `json:"Id"`   // required, 1..140 characters
+	Type         NetworkConnectorType   `json:"Type"` // required
+	State        *NetworkConnectorState `json:"State,omitzero"`
+	LastModified *ISOTimestamp          `json:"LastModified,omitzero"`
+}
+
+// NetworkConnectorVpcEgressConfiguration is the structure of that name in the service model.
+type NetworkConnectorVpcEgressConfiguration struct {
+	SubnetIds                      []string              `json:"SubnetIds,omitzero"`        // 1..16 items
+	SecurityGroupIds               []string              `json:"SecurityGroupIds,omitzero"` // 0..5 items
+	NetworkProtocol                *NetworkProtocol      `json:"NetworkProtocol,omitzero"`
+	AssociatedComputeResourceTypes []ComputeResourceType `json:"AssociatedComputeResourceTypes,omitzero"` // 1..1 items
 }
 
 // CreateMicrovmAuthTokenInput is what CreateMicrovmAuthToken is called with.
@@ -693,4 +806,94 @@ type UpdateMicrovmImageVersionOutput struct {
 	UpdatedAt                *Timestamp                `json:"updatedAt"`
 	StateReason              *string                   `json:"stateReason"`
 	Tags                     map[string]string         `json:"tags"`
+}
+
+// CreateNetworkConnectorInput is what CreateNetworkConnector is called with.
+type CreateNetworkConnectorInput struct {
+	Name          string                        `json:"Name"`                  // required, 1..140 characters
+	Configuration NetworkConnectorConfiguration `json:"Configuration"`         // required
+	OperatorRole  *string                       `json:"OperatorRole,omitzero"` // 0..10000 characters
+	ClientToken   *string                       `json:"ClientToken,omitzero"`  // 1..64 characters
+	Tags          map[string]string             `json:"Tags,omitzero"`
+}
+
+// CreateNetworkConnectorOutput is what CreateNetworkConnector answers.
+type CreateNetworkConnectorOutput struct {
+	Arn           string                         `json:"Arn"`  // required, 1..140 characters
+	Name          string                         `json:"Name"` // required, 1..140 characters
+	Id            string                         `json:"Id"`   // required, 1..140 characters
+	Configuration *NetworkConnectorConfiguration `json:"Configuration,omitzero"`
+	OperatorRole  *string                        `json:"OperatorRole,omitzero"` // 0..10000 characters
+	State         *NetworkConnectorState         `json:"State,omitzero"`
+}
+
+// DeleteNetworkConnectorInput is what DeleteNetworkConnector is called with.
+type DeleteNetworkConnectorInput struct {
+	Identifier string `json:"Identifier"` // required, 1..140 characters
+}
+
+// DeleteNetworkConnectorOutput is what DeleteNetworkConnector answers.
+type DeleteNetworkConnectorOutput struct {
+	Arn           string                         `json:"Arn"`  // required, 1..140 characters
+	Name          string                         `json:"Name"` // required, 1..140 characters
+	Id            string                         `json:"Id"`   // required, 1..140 characters
+	Configuration *NetworkConnectorConfiguration `json:"Configuration,omitzero"`
+	OperatorRole  *string                        `json:"OperatorRole,omitzero"` // 0..10000 characters
+	State         *NetworkConnectorState         `json:"State,omitzero"`
+}
+
+// GetNetworkConnectorInput is what GetNetworkConnector is called with.
+type GetNetworkConnectorInput struct {
+	Identifier string `json:"Identifier"` // required, 1..140 characters
+}
+
+// GetNetworkConnectorOutput is what GetNetworkConnector answers.
+type GetNetworkConnectorOutput struct {
+	Arn                        string                                      `json:"Arn"`              // required, 1..140 characters
+	Name                       string                                      `json:"Name"`             // required, 1..140 characters
+	Id                         string                                      `json:"Id"`               // required, 1..140 characters
+	Version                    *int64                                      `json:"Version,omitzero"` // at least 0
+	Configuration              *NetworkConnectorConfiguration              `json:"Configuration,omitzero"`
+	OperatorRole               *string                                     `json:"OperatorRole,omitzero"` // 0..10000 characters
+	State                      *NetworkConnectorState                      `json:"State,omitzero"`
+	StateReason                *string                                     `json:"StateReason,omitzero"`
+	StateReasonCode            *NetworkConnectorStateReasonCode            `json:"StateReasonCode,omitzero"`
+	LastUpdateStatus           *NetworkConnectorLastUpdateStatus           `json:"LastUpdateStatus,omitzero"`
+	LastUpdateStatusReason     *string                                     `json:"LastUpdateStatusReason,omitzero"`
+	LastUpdateStatusReasonCode *NetworkConnectorLastUpdateStatusReasonCode `json:"LastUpdateStatusReasonCode,omitzero"`
+	LastModified               *ISOTimestamp                               `json:"LastModified,omitzero"`
+}
+
+// ListNetworkConnectorsInput is what ListNetworkConnectors is called with.
+type ListNetworkConnectorsInput struct {
+	State    *NetworkConnectorState `json:"State,omitzero"`
+	Marker   *string                `json:"Marker,omitzero"`
+	MaxItems *int32                 `json:"MaxItems,omitzero"` // 1..100
+}
+
+// ListNetworkConnectorsOutput is what ListNetworkConnectors answers.
+type ListNetworkConnectorsOutput struct {
+	NetworkConnectors List[NetworkConnectorSummary] `json:"NetworkConnectors"` // required, 0..50 items
+	NextMarker        *string                       `json:"NextMarker,omitzero"`
+}
+
+// UpdateNetworkConnectorInput is what UpdateNetworkConnector is called with.
+type UpdateNetworkConnectorInput struct {
+	Identifier    string                         `json:"Identifier"` // required, 1..140 characters
+	Configuration *NetworkConnectorConfiguration `json:"Configuration,omitzero"`
+	OperatorRole  *string                        `json:"OperatorRole,omitzero"` // 0..10000 characters
+	ClientToken   *string                        `json:"ClientToken,omitzero"`  // 1..64 characters
+}
+
+// UpdateNetworkConnectorOutput is what UpdateNetworkConnector answers.
+type UpdateNetworkConnectorOutput struct {
+	Arn                    string                            `json:"Arn"`                   // required, 1..140 characters
+	Name                   string                            `json:"Name"`                  // required, 1..140 characters
+	Id                     string                            `json:"Id"`                    // required, 1..140 characters
+	OperatorRole           *string                           `json:"OperatorRole,omitzero"` // 0..10000 characters
+	Configuration          *NetworkConnectorConfiguration    `json:"Configuration,omitzero"`
+	State                  *NetworkConnectorState            `json:"State,omitzero"`
+	LastUpdateStatus       *NetworkConnectorLastUpdateStatus `json:"LastUpdateStatus,omitzero"`
+	LastUpdateStatusReason *string                           `json:"LastUpdateStatusReason,omitzero"`
+	LastModified           *ISOTimestamp                     `json:"LastModified,omitzero"`
 }

@@ -34,6 +34,26 @@ func (t Timestamp) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(ms)/1000, 'f', 3, 64), nil
 }
 
+// ISOTimestamp travels as a text in UTC with milliseconds: 2026-11-23T14:51:05.123Z (spec/api.md 6).
+type ISOTimestamp struct{ time.Time }
+
+const isoForm = "2006-01-02T15:04:05.000Z"
+
+// MarshalJSON writes 2026-11-23T14:51:05.123Z; the finer part of t is cut off.
+func (t ISOTimestamp) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + t.UTC().Format(isoForm) + `"`), nil
+}
+
+// UnmarshalJSON reads any RFC 3339 time.
+func (t *ISOTimestamp) UnmarshalJSON(data []byte) error {
+	var read time.Time
+	if err := read.UnmarshalJSON(data); err != nil {
+		return fmt.Errorf("timestamp %.40q: %w", data, err)
+	}
+	t.Time = read.UTC()
+	return nil
+}
+
 // latestTimestamp bounds what is accepted, in seconds since 1970: the end of the year 9999.
 const latestTimestamp = 253402300799
 

@@ -34,7 +34,15 @@ func versionRequestOfCreate(in *awsapi.CreateMicrovmImageInput) versionRequest {
 	}
 }
 
-// config checks a request and fills in its defaults (spec/api.md CreateMicrovmImage). Sizes and
+func versionRequestOfUpdate(in *awsapi.UpdateMicrovmImageInput) versionRequest {
+	return versionRequest{
+		in.BaseImageArn, in.BuildRoleArn, in.CodeArtifact, in.BaseImageVersion, in.Description, in.Logging,
+		in.EgressNetworkConnectors, in.CpuConfigurations, in.Resources, in.AdditionalOsCapabilities, in.Hooks, in.EnvironmentVariables,
+	}
+}
+
+// config checks a request and fills in its defaults (spec/api.md CreateMicrovmImage), which are
+// the same for an update: it has nothing of the version before. Sizes and
 // the artifact's form were checked with the request itself.
 func (r versionRequest) config(c awsapi.Caller, action string) (store.ImageConfig, error) {
 	base, err := baseVersion(c, r.baseImage, r.baseImageVersion)

@@ -8,20 +8,23 @@ import (
 )
 
 const (
-	httpIngress    = "HTTP_INGRESS"
-	internetEgress = "INTERNET_EGRESS"
+	httpIngress    = awsapi.DefaultIngress
+	allIngress     = "ALL_INGRESS"
+	shellIngress   = "SHELL_INGRESS"
+	internetEgress = awsapi.DefaultImageEgress
 )
 
 // direction is which way the traffic of a connector goes.
 type direction struct {
-	word    string
-	managed []string
+	word      string
+	managed   []string
+	customers bool // customers' own connectors go this way
 }
 
-// The managed network connectors (spec/behaviour.md 6). There is no NO_EGRESS.
+// The network connectors there are (spec/behaviour.md 1 and 6). There is no NO_EGRESS.
 var (
-	ingress = direction{"ingress", []string{httpIngress, "ALL_INGRESS", "NO_INGRESS", "SHELL_INGRESS"}}
-	egress  = direction{"egress", []string{internetEgress}}
+	ingress = direction{"ingress", []string{httpIngress, allIngress, "NO_INGRESS", shellIngress}, false}
+	egress  = direction{"egress", []string{internetEgress}, true}
 )
 
 // check refuses connectors that cannot be used in this direction. action is the operation that asks.
@@ -37,13 +40,22 @@ func (d direction) check(c awsapi.Caller, connectors []string, action string) er
 				return err
 			}
 		case c.AccountID:
-			// Customer connectors are made by a companion service that Dormouse does not have (spec/api.md 6).
-			return awsapi.NotFound("Network connector not found: %s", text)
+			// Whether it exists and is ACTIVE is found out in the transaction that begins to use it.
+			if !d.customers {
+				return awsapi.Validation("Network connector cannot be used for %s: %s", d.word, text)
+			}
+			if connector.Region != c.Region {
+				return connectorNotFound(text)
+			}
 		default:
 			return denied(c, action, text)
 		}
 	}
 	return nil
+}
+
+func connectorNotFound(identifier string) *awsapi.Error {
+	return awsapi.NotFound("Network connector not found: %s", identifier)
 }
 
 func (d direction) checkManaged(c awsapi.Caller, connector arn.Connector) error {

@@ -4,6 +4,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -20,15 +21,22 @@ import (
 type Images interface {
 	// Create adds i (Tags included) with version 1.0 of the given configuration and begins to
 	// build it. The token, if not nil, is claimed in the transaction that adds the rows.
-	// Errors: store.ErrExists for the name, store.ErrTokenUsed.
+	// Errors: store.ErrExists for the name, store.ErrTokenUsed, *store.QuotaError.
 	Create(ctx context.Context, i store.Image, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error)
 	// Delete begins to remove an image. Errors: store.ErrInUse, store.ErrConflict when its state
 	// does not allow it, store.ErrNotFound.
 	Delete(ctx context.Context, imageID string) error
+	// Update adds the next version of an image and begins to build it; the image is UPDATING
+	// meanwhile. Errors: store.ErrConflict when its state does not allow it, store.ErrTokenUsed,
+	// store.ErrNotFound, *store.QuotaError.
+	Update(ctx context.Context, imageID string, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error)
+	// DeleteVersion begins to remove a version; the image is UPDATING meanwhile. Errors:
+	// store.ErrLastVersion, and those of Delete.
+	DeleteVersion(ctx context.Context, imageID, version string) error
 }
 
 // MicroVMs runs microVMs. Every method returns when the request is accepted; the work goes on
-// after it. Errors are those of the package microvm.
+// after it. Errors are those of the package microvm, and *store.QuotaError.
 type MicroVMs interface {
 	// Run returns the PENDING record.
 	Run(ctx context.Context, spec microvm.RunSpec) (store.MicroVM, error)
@@ -40,6 +48,8 @@ type MicroVMs interface {
 // Tokens makes endpoint tokens.
 type Tokens interface {
 	Mint(vmID string, ports []endpoint.PortRange, ttl time.Duration) (string, error)
+	// MintShell makes a token that opens a shell in the microVM, and no port of it.
+	MintShell(vmID string, ttl time.Duration) (string, error)
 }
 
 // Endpoints knows where a microVM is reached.
@@ -95,6 +105,22 @@ func orRefusal(err error, refusal *awsapi.Error) error {
 		return refusal
 	}
 	return err
+}
+
+// orQuota answers what the service says where a quota is reached. The recorded refusal for memory
+// has no details, and neither text nor code of the others is known (spec/api.md RunMicrovm).
+func orQuota(err error) error {
+	var full *store.QuotaError
+	if !errors.As(err, &full) {
+		return err
+	}
+	text := map[store.Quota]string{
+		store.QuotaMemory:   "The base maximum allocated memory limit has been reached for this account.",
+		store.QuotaImages:   fmt.Sprintf("The maximum number of MicroVM images (%d) has been reached for this account.", full.Most),
+		store.QuotaVersions: fmt.Sprintf("The maximum number of versions (%d) has been reached for this MicroVM image.", full.Most),
+		store.QuotaBuilds:   fmt.Sprintf("The maximum number of concurrent MicroVM image builds (%d) has been reached for this account.", full.Most),
+	}[full.Quota]
+	return awsapi.QuotaExceeded("%s", text).WithCause(err)
 }
 
 // optional is the wire form of a text that is "" when it is absent.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -48,7 +49,9 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	ctx := context.Background()
-	st, err := store.Open(ctx, filepath.Join(t.TempDir(), "dormouse.db"))
+	path := filepath.Join(t.TempDir(), "dormouse.db")
+	require.NoError(t, os.WriteFile(path, emptyDatabase(), 0o600))
+	st, err := store.Open(ctx, path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 11, 23, 10, 0, 0, 123e6, time.UTC))
@@ -62,6 +65,28 @@ func newRig(t *testing.T) *rig {
 	s := New(Config{Store: st, Images: images, MicroVMs: vms, Tokens: tokens, Endpoints: hosts{}, Clock: clock, Pages: pages})
 	return &rig{s, as(account, region), st, images, vms, tokens}
 }
+
+// emptyDatabase is what store.Open makes of a new file. Making it takes longer than most tests here.
+var emptyDatabase = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "dormouse.db")
+	st, err := store.Open(context.Background(), path)
+	if err == nil {
+		err = st.Close()
+	}
+	if err != nil {
+		panic(err)
+	}
+	made, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return made
+})
 
 func as(account, region string) context.Context {
 	return awsapi.WithCaller(context.Background(), awsapi.Caller{AccountID: account, Region: region, AccessKeyID: "AKIDEXAMPLE", RequestID: "request-1"})
@@ -89,8 +114,12 @@ func (r *rig) finish(t *testing.T, i store.Image, version, state string) {
 	if state == store.VersionFailed {
 		image, status = store.ImageCreateFailed, store.StatusInactive
 	}
+	builds, _, err := r.store.ListBuilds(r.ctx, i.ID, version, store.Page{Limit: 1})
+	require.NoError(t, err)
+	b := builds[0]
+	b.EndedAt = r.clock.Now()
 	require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{
-		ImageID: i.ID, To: image, Version: version, VersionState: state, VersionStatus: status, At: r.clock.Now(),
+		ImageID: i.ID, To: image, Version: version, VersionState: state, VersionStatus: status, Build: &b, At: r.clock.Now(),
 	}))
 }
 
@@ -154,6 +183,23 @@ func (f *fakeImages) Delete(ctx context.Context, id string) error {
 	return f.st.BeginDeleteImage(ctx, id, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
+func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error) {
+	now := f.clock.Now()
+	i, err := f.st.Image(ctx, id)
+	if err != nil {
+		return store.Image{}, store.ImageVersion{}, err
+	}
+	v := store.ImageVersion{ImageID: id, State: store.VersionPending, Status: store.StatusInactive, Config: config, CreatedAt: now, UpdatedAt: now}
+	b := store.Build{ID: uuid.NewString(), ImageID: id, State: store.BuildPending, CreatedAt: now}
+	v, _, err = f.st.AddVersion(ctx, settledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
+	i.State, i.UpdatedAt = store.ImageUpdating, now
+	return i, v, err
+}
+
+func (f *fakeImages) DeleteVersion(ctx context.Context, id, version string) error {
+	return f.st.BeginDeleteVersion(ctx, id, version, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+}
+
 type fakeVMs struct {
 	st    *store.Store
 	clock clockwork.Clock
@@ -172,11 +218,14 @@ func (f *fakeVMs) Run(ctx context.Context, spec microvm.RunSpec) (store.MicroVM,
 	if f.err != nil {
 		return store.MicroVM{}, fmt.Errorf("run: %w", f.err)
 	}
-	f.n++
+	n := f.n + 1
 	vm := spec.VM
 	vm.State, vm.StartedAt, vm.EndpointID = store.VMPending, f.clock.Now(), uuid.NewString()
-	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", f.n/250, f.n%250+1)
+	vm.EndpointAddr = fmt.Sprintf("127.64.%d.%d", n/250, n%250+1)
 	err := f.st.InsertMicroVM(ctx, vm, spec.Token, store.Event{Subject: vm.ID, RequestID: microvm.RequestIDFrom(ctx)})
+	if err == nil {
+		f.n = n
+	}
 	return vm, err
 }
 
@@ -204,6 +253,11 @@ type fakeTokens struct {
 func (f *fakeTokens) Mint(vmID string, ports []endpoint.PortRange, ttl time.Duration) (string, error) {
 	f.vm, f.ports, f.ttl = vmID, ports, ttl
 	return "a..b.c.d", f.err
+}
+
+func (f *fakeTokens) MintShell(vmID string, ttl time.Duration) (string, error) {
+	f.vm, f.ports, f.ttl = vmID, nil, ttl
+	return "s..h.e.l", f.err
 }
 
 type hosts struct{}

@@ -12,7 +12,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// made names the effect of a request: an image with its version, or a microVM.
+// made names the effect of a request: an image with its version, a microVM or a network connector.
 type made struct{ id, version string }
 
 // clientToken turns the clientToken of a request into one that the store can claim; nil stays nil.
@@ -68,10 +68,18 @@ func once[T any](ctx context.Context, s *Service, token *store.ClientToken,
 			return replay(*used)
 		}
 		result, err := effect()
+		var gone *store.ConnectorError
+		if errors.As(err, &gone) {
+			err = connectorNotFound(gone.ARN).WithCause(err)
+		}
 		if !errors.Is(err, store.ErrTokenUsed) {
 			return result, err
 		}
 	}
-	// What the other request made was removed again in between.
-	return none, awsapi.Conflict("The result of an earlier request with the same client token no longer exists.")
+	return none, resultGone()
+}
+
+// resultGone is the answer when what another request made was removed again in between.
+func resultGone() *awsapi.Error {
+	return awsapi.Conflict("The result of an earlier request with the same client token no longer exists.")
 }

@@ -42,7 +42,7 @@ func (s *Service) CreateMicrovmImage(ctx context.Context, in *awsapi.CreateMicro
 	}
 	return once(ctx, s, token, func() (*awsapi.CreateMicrovmImageOutput, error) {
 		if len(in.Tags) > maxTags {
-			return nil, awsapi.Validation("A resource can have at most %d tags.", maxTags)
+			return nil, tooManyTags()
 		}
 		config, err := versionRequestOfCreate(in).config(c, "CreateMicrovmImage")
 		if err != nil {
@@ -55,13 +55,13 @@ func (s *Service) CreateMicrovmImage(ctx context.Context, in *awsapi.CreateMicro
 			return nil, awsapi.Validation("A MicroVM image with the name '%s' already exists in this account", in.Name)
 		}
 		if err != nil {
-			return nil, err
+			return nil, orQuota(err)
 		}
 		return createdImage(i, v), nil
 	}, func(used store.ClientToken) (*awsapi.CreateMicrovmImageOutput, error) {
 		i, v, err := s.imageVersion(ctx, used.ResultID, used.ResultVersion)
 		if err != nil {
-			return nil, err
+			return nil, orRefusal(err, resultGone())
 		}
 		return createdImage(i, v), nil
 	})
@@ -101,16 +101,16 @@ func (s *Service) GetMicrovmImage(ctx context.Context, in *awsapi.GetMicrovmImag
 	return &awsapi.GetMicrovmImageOutput{
 		ImageArn: imageARN(i).String(), Name: i.Name, State: awsapi.MicrovmImageState(i.State),
 		LatestActiveImageVersion: optional(i.LatestActiveVersion), LatestFailedImageVersion: optional(i.LatestFailedVersion),
-		CreatedAt: awsapi.At(i.CreatedAt), UpdatedAt: optionalTime(i.UpdatedAt), Tags: presentTags(i),
+		CreatedAt: awsapi.At(i.CreatedAt), UpdatedAt: optionalTime(i.UpdatedAt), Tags: presentTags(i.Tags),
 	}, nil
 }
 
 // presentTags is {} for an untagged image; Create and the versions say null (spec/api.md GetMicrovmImage).
-func presentTags(i store.Image) map[string]string {
-	if i.Tags == nil {
+func presentTags(tags map[string]string) map[string]string {
+	if tags == nil {
 		return map[string]string{}
 	}
-	return i.Tags
+	return tags
 }
 
 // ListMicrovmImages lists the caller's images, newest first. The name filter is applied after

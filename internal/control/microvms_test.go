@@ -81,7 +81,6 @@ func TestRunRefusals(t *testing.T) {
 		return "User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:" + action + " on resource: " + resource
 	}
 	customer := "arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1"
-	foreignConnector := "arn:aws:lambda:us-east-1:111111111111:network-connector:nc-1"
 	for name, c := range map[string]struct {
 		in   awsapi.RunMicrovmInput
 		code awsapi.ErrorCode

@@ -9,9 +9,9 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// maxPage is the largest page and the one a request gets that asks for none; the live default is
-// not known (spec/api.md 1.5).
-const maxPage = 50
+// pageSize is the page a request gets that asks for none or for more; the live default is not
+// known (spec/api.md 1.5).
+const pageSize = 50
 
 // listing is one list request: its page, and the tokens that lead from page to page.
 type listing struct {
@@ -22,13 +22,18 @@ type listing struct {
 
 // listing reads the page of a list request. filters is everything that decides which items are listed.
 func (s *Service) listing(c awsapi.Caller, operation string, filters map[string]string, maxResults *int32, token *string) (listing, error) {
+	return s.listingFrom("nextToken", c, operation, filters, maxResults, token)
+}
+
+// listingFrom is listing for operations whose token has another name.
+func (s *Service) listingFrom(member string, c awsapi.Caller, operation string, filters map[string]string, maxResults *int32, token *string) (listing, error) {
 	l := listing{
 		codec: s.pages,
 		scope: pagetoken.Listing{Operation: operation, Account: c.AccountID, Region: c.Region, Filters: filters},
-		page:  store.Page{Limit: maxPage},
+		page:  store.Page{Limit: pageSize},
 	}
 	if maxResults != nil {
-		l.page.Limit = int(*maxResults)
+		l.page.Limit = min(int(*maxResults), pageSize)
 	}
 	if token == nil || *token == "" {
 		return l, nil
@@ -38,7 +43,7 @@ func (s *Service) listing(c awsapi.Caller, operation string, filters map[string]
 		l.page.After, err = strconv.ParseInt(cursor, 10, 64)
 	}
 	if err != nil {
-		return listing{}, awsapi.Validation("Invalid nextToken").WithCause(err)
+		return listing{}, awsapi.Validation("Invalid %s", member).WithCause(err)
 	}
 	return l, nil
 }

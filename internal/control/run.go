@@ -17,8 +17,9 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// runnableImageStates are the states of an image whose ACTIVE versions can be run (spec/behaviour.md 3).
-var runnableImageStates = []string{store.ImageCreated, store.ImageUpdated}
+// runnableImageStates are the states of an image whose ACTIVE versions can be run (spec/behaviour.md 3,
+// and the row "runnable image states" of Decisions).
+var runnableImageStates = []string{store.ImageCreated, store.ImageUpdated, store.ImageUpdating, store.ImageUpdateFailed}
 
 // RunMicrovm launches a microVM and returns at once, with the state PENDING.
 func (s *Service) RunMicrovm(ctx context.Context, in *awsapi.RunMicrovmInput) (*awsapi.RunMicrovmOutput, error) {
@@ -46,7 +47,7 @@ func (s *Service) RunMicrovm(ctx context.Context, in *awsapi.RunMicrovmInput) (*
 		case errors.Is(err, store.ErrConflict): // the image went away since runSpec read it
 			return store.MicroVM{}, noActiveVersion(in).WithCause(err)
 		}
-		return vm, err
+		return vm, orQuota(err)
 	}, func(used store.ClientToken) (store.MicroVM, error) {
 		return s.store.MicroVM(ctx, used.ResultID)
 	})
@@ -65,7 +66,7 @@ func (s *Service) runSpec(ctx context.Context, c awsapi.Caller, in *awsapi.RunMi
 	}
 	vm := store.MicroVM{
 		AccountID: c.AccountID, Region: c.Region, ImageID: i.ID, ImageARN: imageARN(i).String(), ImageVersion: v.Version,
-		IngressConnectors: in.IngressNetworkConnectors, EgressConnectors: in.EgressNetworkConnectors,
+		MemoryMiB: v.Config.MinimumMemoryMiB, IngressConnectors: in.IngressNetworkConnectors, EgressConnectors: in.EgressNetworkConnectors,
 		MaximumDuration: awsapi.DefaultDurationSeconds * time.Second,
 		Idle:            idlePolicy(in.IdlePolicy),
 	}

@@ -101,13 +101,12 @@ func (s *Service) UpdateMicrovmImageVersion(ctx context.Context, in *awsapi.Upda
 		return nil, awsapi.Conflict("The version %s of MicroVM image %s is in state %s, which does not allow this operation.", v.Version, imageARN(i), v.State)
 	}
 	status, now := string(in.Status), s.clock.Now()
-	err = s.store.ChangeImage(ctx, store.ImageChange{
-		ImageID: i.ID, From: settledImageStates, Version: v.Version, VersionStatus: status, At: now,
-		Event: &store.Event{
-			Subject: i.ID, Operation: "version " + v.Version, From: v.Status, To: status,
-			Cause: "api", RequestID: c.RequestID, At: now,
-		},
-	})
+	change := store.ImageChange{ImageID: i.ID, From: settledImageStates, Version: v.Version, VersionStatus: status, At: now}
+	if status != v.Status {
+		e := store.Event{Subject: i.ID, Cause: "api", RequestID: c.RequestID, At: now}
+		change.Events = []store.Event{e.OfVersion(v.Version, v.Status, status)}
+	}
+	err = s.store.ChangeImage(ctx, change)
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return nil, s.busy(ctx, i)
@@ -131,4 +130,32 @@ func (s *Service) busy(ctx context.Context, i store.Image) error {
 		return orRefusal(err, imageNotFound(imageARN(i)))
 	}
 	return awsapi.Conflict("MicroVM Image is already in state: %s", now.State)
+}
+
+// DeleteMicrovmImageVersion begins to remove a version. It is found, and its image UPDATING, until
+// that is done.
+func (s *Service) DeleteMicrovmImageVersion(ctx context.Context, in *awsapi.DeleteMicrovmImageVersionInput) (*awsapi.DeleteMicrovmImageVersionOutput, error) {
+	ctx, c := begin(ctx)
+	i, v, err := s.version(ctx, c, in.ImageIdentifier, in.ImageVersion, "DeleteMicrovmImageVersion")
+	if err != nil {
+		return nil, err
+	}
+	deleting := &awsapi.DeleteMicrovmImageVersionOutput{
+		ImageIdentifier: in.ImageIdentifier, ImageVersion: v.Version, State: awsapi.MicrovmImageVersionStateDeleting,
+	}
+	if v.State == store.VersionDeleting { // the operation is idempotent
+		return deleting, nil
+	}
+	err = s.images.DeleteVersion(ctx, i.ID, v.Version)
+	switch {
+	case errors.Is(err, store.ErrLastVersion):
+		return nil, awsapi.Validation("This is the last version. Please delete the entire image")
+	case errors.Is(err, store.ErrInUse):
+		return nil, awsapi.Validation("Cannot delete microvm image version with running microvms.")
+	case errors.Is(err, store.ErrConflict):
+		return nil, s.busy(ctx, i)
+	case err != nil:
+		return nil, orRefusal(err, versionNotFound(imageARN(i), v.Version))
+	}
+	return deleting, nil
 }

@@ -28,15 +28,22 @@ func (k accessKeys) Secret(ctx context.Context, id string) (secret, accountID st
 	return c.Secret, c.AccountID, err
 }
 
-// dial serves a rig over HTTP and returns a client of it in a region.
-func dial(t *testing.T, r *rig) func(region string) *client.Client {
+// serve serves a rig over HTTP and returns its URL.
+func serve(t *testing.T, r *rig) string {
 	t.Helper()
 	auth := awsapi.NewAuthenticator(accessKeys{r.store}, clockwork.NewRealClock())
 	server := httptest.NewServer(awsapi.NewHandler(r.Service, auth, slog.New(slog.DiscardHandler), r.clock))
 	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// dial serves a rig and returns a client of it in a region.
+func dial(t *testing.T, r *rig) func(region string) *client.Client {
+	t.Helper()
+	url := serve(t, r)
 	key, err := r.store.EnsureDefaults(r.ctx, r.clock.Now())
 	require.NoError(t, err)
-	return func(region string) *client.Client { return client.New(server.URL, region, key.AccessKeyID, key.Secret) }
+	return func(region string) *client.Client { return client.New(url, region, key.AccessKeyID, key.Secret) }
 }
 
 func TestSignedRequestsReachTheServiceAndItsRefusalsReachTheClient(t *testing.T) {
@@ -61,8 +68,13 @@ func TestSignedRequestsReachTheServiceAndItsRefusalsReachTheClient(t *testing.T)
 	got, err := c.GetMicrovmImage(ctx, &awsapi.GetMicrovmImageInput{ImageIdentifier: appARN})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"team": "x"}, got.Tags)
-	_, err = c.CreateMicrovmShellAuthToken(ctx, &awsapi.CreateMicrovmShellAuthTokenInput{MicrovmIdentifier: vm.MicrovmId, ExpirationInMinutes: 1})
-	refused(t, err, awsapi.ValidationException, "The operation CreateMicrovmShellAuthToken is not available on this Dormouse server.")
+	_, err = c.CreateMicrovmShellAuthToken(ctx, &awsapi.CreateMicrovmShellAuthTokenInput{MicrovmIdentifier: vm.MicrovmId, ExpirationInMinutes: 61})
+	refused(t, err, awsapi.ValidationException, "ExpirationMinutes 61 exceeded max allowed of 60.")
+	_, err = c.UpdateMicrovmImage(ctx, &awsapi.UpdateMicrovmImageInput{
+		ImageIdentifier: appARN, BaseImageArn: baseARN, BuildRoleArn: roleARN, CodeArtifact: awsapi.CodeArtifact{Uri: p("s3://bkt/app.zip")},
+		Resources: []awsapi.Resources{{MinimumMemoryInMiB: 3}},
+	})
+	requireCode(t, err, awsapi.ValidationException)
 
 	list, err := connect("eu-west-1").ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{})
 	require.NoError(t, err)
@@ -99,4 +111,19 @@ func TestRefusalsMadeWithTheRequestHaveTheServicesTexts(t *testing.T) {
 	_, err = c.RunMicrovm(ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, RunHookPayload: p(strings.Repeat("x", 4097))})
 	refused(t, err, awsapi.ValidationException,
 		"1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: Member must have length less than or equal to 4096")
+}
+
+func TestTheClientSpeaksToLambdaCoreToo(t *testing.T) {
+	r := newRig(t)
+	c, ctx := dial(t, r)(region), context.Background()
+	in := connectorInput("office")
+	in.ClientToken = nil // filled in, as SDKs do
+	created, err := c.CreateNetworkConnector(ctx, in)
+	require.NoError(t, err)
+	got, err := c.GetNetworkConnector(ctx, &awsapi.GetNetworkConnectorInput{Identifier: created.Arn})
+	require.NoError(t, err)
+	require.Equal(t, r.clock.Now().UTC(), got.LastModified.Time)
+	require.Equal(t, &in.Configuration, got.Configuration)
+	_, err = c.GetNetworkConnector(ctx, &awsapi.GetNetworkConnectorInput{Identifier: "none"})
+	refused(t, err, awsapi.ResourceNotFoundException, "Network connector not found: none")
 }

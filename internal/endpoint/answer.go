@@ -35,6 +35,9 @@ var (
 	portDenied    = answer{http.StatusForbidden, "PORT_DENIED", "Access to port denied"}
 	ingressDenied = answer{http.StatusForbidden, "INGRESS_DENIED", "Access to port denied"}
 
+	shellNeedsWebSocket = answer{http.StatusBadGateway, "SHELL_NEEDS_WEBSOCKET", ""}
+	shellUnavailable    = answer{http.StatusNotImplemented, "SHELL_UNAVAILABLE", "Shell sessions are not available on this Dormouse server yet"}
+
 	appConnectFailed     = answer{http.StatusBadGateway, "APP_CONNECT_FAILED", ""}       // nothing listens on the port, or it does not accept
 	appResponseFailed    = answer{http.StatusBadGateway, "APP_RESPONSE_FAILED", ""}      // connected, but no valid HTTP response
 	appH2Unsupported     = answer{http.StatusBadGateway, "APP_H2_UNSUPPORTED", ""}       // X-aws-proxy-force-h2: true

@@ -108,6 +108,9 @@ func (ex *exchange) admit(r *http.Request) *answer {
 		return &authFailed
 	}
 	ex.vm = vm
+	if granted.Purpose == purposeShell {
+		return refuseShell(r)
+	}
 	if ex.port, err = requestedPort(r, ex.offer); err != nil {
 		return &badRequest
 	}
@@ -120,6 +123,15 @@ func (ex *exchange) admit(r *http.Request) *answer {
 		return &appH2Unsupported
 	}
 	return nil
+}
+
+// refuseShell answers a genuine shell token, which opens no port. A shell is a WebSocket; anything
+// else gets 502 (spec/behaviour.md 9).
+func refuseShell(r *http.Request) *answer {
+	if !isWebSocket(r) {
+		return &shellNeedsWebSocket
+	}
+	return &shellUnavailable
 }
 
 // presentedToken returns the token of the header or, on a WebSocket handshake that also offers the

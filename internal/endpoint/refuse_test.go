@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
 )
 
@@ -83,6 +84,13 @@ func TestRefusedRequestsGetTheServicesAnswersAndNeverReachTheVM(t *testing.T) {
 			{"default port outside the token", portDenied, func(r *http.Request) {
 				r.Header.Set(authHeader, mint(t, w.tokens, testVM, PortRange{9000, 9000}))
 			}},
+			{"shell token", shellNeedsWebSocket, func(r *http.Request) { r.Header.Set(authHeader, mintShell(t, w, testVM)) }},
+			{"shell token that names ports", shellNeedsWebSocket, func(r *http.Request) {
+				r.Header.Set(authHeader, forge(t, w.tokens.ring.Load().keys[0], jose.A256GCM, nil, claims{
+					MicroVM: testVM, Ports: AllPorts, Expires: w.clock.Now().Add(time.Hour).Unix(), Purpose: purposeShell,
+				}))
+			}},
+			{"shell token of another VM", authFailed, func(r *http.Request) { r.Header.Set(authHeader, mintShell(t, w, "microvm-other")) }},
 			{"HTTP/2 to the app", appH2Unsupported, func(r *http.Request) { r.Header.Set(forceH2Header, "true") }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -95,6 +103,13 @@ func TestRefusedRequestsGetTheServicesAnswersAndNeverReachTheVM(t *testing.T) {
 			})
 		}
 	})
+}
+
+func mintShell(t *testing.T, w *world, vmID string) string {
+	t.Helper()
+	token, err := w.tokens.MintShell(vmID, time.Hour)
+	require.NoError(t, err)
+	return token
 }
 
 func mintFor(t *testing.T, w *world, ttl time.Duration, ports ...PortRange) string {

@@ -34,16 +34,21 @@ var (
 // purpose is what a token opens.
 type purpose string
 
-const purposeProxy purpose = "proxy"
+const (
+	purposeProxy purpose = "proxy" // HTTP to the ports it names
+	purposeShell purpose = "shell" // a shell, and no port
+)
 
 // claims is the content of a token. Times are Unix seconds.
 type claims struct {
 	MicroVM  string      `json:"vm"`
-	Ports    []PortRange `json:"ports"`
+	Ports    []PortRange `json:"ports,omitempty"` // of a proxy token
 	IssuedAt int64       `json:"iat"`
 	Expires  int64       `json:"exp"`
 	Purpose  purpose     `json:"use"`
 }
+
+func (p purpose) known() bool { return p == purposeProxy || p == purposeShell }
 
 // Tokens makes and checks endpoint tokens (spec/behaviour.md 8): compact JWE, dir + A256GCM, bound
 // to one microVM. It is safe for concurrent use.
@@ -96,21 +101,27 @@ func (t *Tokens) Rotate(ctx context.Context) error {
 // Mint makes a token that opens the given ports of one microVM for ttl, which is at most
 // MaxTokenTTL. It does no I/O. Errors: ErrTokenTooLong, or arguments out of range.
 func (t *Tokens) Mint(vmID string, ports []PortRange, ttl time.Duration) (string, error) {
-	if ttl <= 0 || ttl > MaxTokenTTL {
-		return "", fmt.Errorf("token lifetime %v is not between 0 and %v", ttl, MaxTokenTTL)
-	}
 	merged, err := merge(ports)
 	if err != nil {
 		return "", err
 	}
+	return t.seal(claims{MicroVM: vmID, Ports: merged, Purpose: purposeProxy}, ttl)
+}
+
+// MintShell makes a token that opens a shell in one microVM for ttl, which is at most MaxTokenTTL
+// (spec/behaviour.md 9). It looks like any other token and opens no port.
+func (t *Tokens) MintShell(vmID string, ttl time.Duration) (string, error) {
+	return t.seal(claims{MicroVM: vmID, Purpose: purposeShell}, ttl)
+}
+
+// seal makes a token of c, which says all but the times.
+func (t *Tokens) seal(c claims, ttl time.Duration) (string, error) {
+	if ttl <= 0 || ttl > MaxTokenTTL {
+		return "", fmt.Errorf("token lifetime %v is not between 0 and %v", ttl, MaxTokenTTL)
+	}
 	now := t.clock.Now()
-	plaintext, err := json.Marshal(claims{
-		MicroVM:  vmID,
-		Ports:    merged,
-		IssuedAt: now.Unix(),
-		Expires:  now.Add(ttl).Unix(),
-		Purpose:  purposeProxy,
-	})
+	c.IssuedAt, c.Expires = now.Unix(), now.Add(ttl).Unix()
+	plaintext, err := json.Marshal(c)
 	if err != nil {
 		return "", fmt.Errorf("encode token: %w", err)
 	}
@@ -124,7 +135,8 @@ func (t *Tokens) Mint(vmID string, ports []PortRange, ttl time.Duration) (string
 	return token, nil
 }
 
-// verify returns the claims of a genuine, unexpired proxy token for vmID.
+// verify returns the claims of a genuine, unexpired token for vmID. What it opens is the caller's to
+// look at: its Purpose, and for purposeProxy its Ports.
 // Errors: errNotAToken when the text is not even shaped like one, else errTokenRefused.
 func (t *Tokens) verify(token, vmID string) (*claims, error) {
 	header, err := checkShape(token)
@@ -138,7 +150,7 @@ func (t *Tokens) verify(token, vmID string) (*claims, error) {
 			return nil, err
 		}
 	}
-	if c.MicroVM != vmID || c.Purpose != purposeProxy || t.clock.Now().Unix() >= c.Expires {
+	if c.MicroVM != vmID || !c.Purpose.known() || t.clock.Now().Unix() >= c.Expires {
 		return nil, errTokenRefused
 	}
 	if !known {

@@ -14,6 +14,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/awsapi/awsapitest"
 )
 
 const testVM = "microvm-7d3c1f0e-2f65-4f0b-9a35-0f6a3c1b2d4e"
@@ -130,8 +132,8 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	_, err = rand.Read(foreign.Secret)
 	require.NoError(t, err)
 	unknown := Key{ID: "3d8e7e4c-0000-4000-8000-000000000000", Secret: key.Secret}
-	shell := good
-	shell.Purpose = "shell"
+	admin := good
+	admin.Purpose = "admin"
 	segments := strings.Split(genuine, ".")
 	header := func(json string) string {
 		return strings.Join(append([]string{base64.RawURLEncoding.EncodeToString([]byte(json))}, segments[1:]...), ".")
@@ -152,7 +154,7 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		"compressed":                    forge(t, key, jose.A256GCM, &jose.EncrypterOptions{Compression: jose.DEFLATE}, good),
 		"weaker enc":                    forge(t, key, jose.A128GCM, nil, good),
 		"extra header":                  forge(t, key, jose.A256GCM, (&jose.EncrypterOptions{}).WithType("JWT"), good),
-		"other purpose":                 forge(t, key, jose.A256GCM, nil, shell),
+		"other purpose":                 forge(t, key, jose.A256GCM, nil, admin),
 		"alg none":                      header(`{"alg":"none","enc":"A256GCM","kid":"` + key.ID + `"}`),
 		"alg PBES2 with much work":      header(`{"alg":"PBES2-HS256+A128KW","p2c":1000000000,"p2s":"AA","enc":"A256GCM","kid":"` + key.ID + `"}`),
 		"header not JSON":               header(`{`),
@@ -186,6 +188,34 @@ func TestForgedTokensAreRefused(t *testing.T) {
 			require.ErrorIs(t, err, errNotAToken)
 		})
 	}
+}
+
+func TestAShellTokenLooksLikeAnyOtherAndOpensNoPort(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	tokens := openTokens(t, &memoryKeys{}, clock)
+	token, err := tokens.MintShell(testVM, time.Minute)
+	require.NoError(t, err)
+	segments, others := strings.Split(token, "."), strings.Split(mint(t, tokens, testVM, AllPorts...), ".")
+	require.Len(t, segments, 5)
+	require.Equal(t, others[:2], segments[:2])
+	for range 2 { // decrypted, then remembered
+		c, err := tokens.verify(token, testVM)
+		require.NoError(t, err)
+		require.Equal(t, purposeShell, c.Purpose)
+		require.Empty(t, c.Ports)
+		_, err = tokens.verify(token, "microvm-of-someone-else")
+		require.ErrorIs(t, err, errTokenRefused)
+	}
+	clock.Advance(time.Minute)
+	_, err = tokens.verify(token, testVM)
+	require.ErrorIs(t, err, errTokenRefused)
+	for _, ttl := range []time.Duration{0, MaxTokenTTL + 1} {
+		_, err := tokens.MintShell(testVM, ttl)
+		require.Error(t, err, ttl)
+	}
+	c, err := tokens.verify(mint(t, tokens, testVM, AllPorts...), testVM)
+	require.NoError(t, err)
+	require.Equal(t, purposeProxy, c.Purpose, "and no other token opens a shell")
 }
 
 func TestTokensOutliveARestart(t *testing.T) {
@@ -259,4 +289,9 @@ func decoded(t *testing.T, token string) [][]byte {
 		segments = append(segments, bytes)
 	}
 	return segments
+}
+
+func TestNoTokenIsLongerThanTheAPIAllows(t *testing.T) {
+	value := awsapitest.ReadModel(t).Operations["CreateMicrovmAuthToken"].Output["authToken"].Value
+	require.EqualValues(t, maxToken, *value.MaxLength)
 }

@@ -95,6 +95,7 @@ func TestRefusedWebSocketsNeverReachTheVM(t *testing.T) {
 	w := newWorld(t)
 	auth := tokenPrefix + w.token
 	narrow := tokenPrefix + mint(t, w.tokens, testVM, PortRange{9000, 9000})
+	shell := tokenPrefix + mintShell(t, w, testVM)
 	for _, c := range []struct {
 		name    string
 		offered []string
@@ -108,6 +109,8 @@ func TestRefusedWebSocketsNeverReachTheVM(t *testing.T) {
 		{"port outside the token", []string{marker, narrow, portPrefix + "9001"}, portDenied},
 		{"bad port", []string{marker, auth, portPrefix + "0"}, badRequest},
 		{"two tokens", []string{marker, auth, auth}, badRequest},
+		{"shell token", []string{marker, shell}, shellUnavailable},
+		{"shell token and a port", []string{marker, shell, portPrefix + "9000"}, shellUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, res, err := w.dialSocket(t, nil, c.offered...)

@@ -10,6 +10,11 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
+const (
+	causeDelete = "delete"
+	filesLeft   = "files could not be removed"
+)
+
 // deletable are the states in which nothing goes on with an image.
 var deletable = []string{
 	store.ImageCreated, store.ImageCreateFailed, store.ImageUpdated, store.ImageUpdateFailed, store.ImageDeleteFailed,
@@ -29,12 +34,12 @@ func (m *Manager) Delete(ctx context.Context, imageID string) error {
 	if err != nil {
 		return fmt.Errorf("delete image: %w", err)
 	}
-	return m.background(func(context.Context) { m.remove(imageID) })
+	return m.background(func(context.Context) { m.remove(imageID, microvm.RequestIDFrom(ctx)) })
 }
 
 // remove takes away what a DELETING image has on disk, and then its rows. What it does not come
 // to, Recover does; a file that cannot be removed leaves the image DELETE_FAILED.
-func (m *Manager) remove(imageID string) {
+func (m *Manager) remove(imageID, requestID string) {
 	err := m.removeAll(imageID)
 	if err == nil {
 		return
@@ -45,10 +50,10 @@ func (m *Manager) remove(imageID string) {
 	now := m.cfg.Clock.Now()
 	err = m.cfg.Records.ChangeImage(ctx, store.ImageChange{
 		ImageID: imageID, From: []string{store.ImageDeleting}, To: store.ImageDeleteFailed, At: now,
-		Event: &store.Event{
+		Events: []store.Event{{
 			Subject: imageID, Operation: "delete", From: store.ImageDeleting, To: store.ImageDeleteFailed,
-			Cause: "delete", Detail: "files could not be removed", At: now,
-		},
+			Cause: causeDelete, RequestID: requestID, Detail: filesLeft, At: now,
+		}},
 	})
 	if err != nil {
 		m.cfg.Log.Error("image could not be marked as DELETE_FAILED", "image", imageID, "error", err)

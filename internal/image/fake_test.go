@@ -4,11 +4,13 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -164,6 +166,27 @@ func (w *world) create(name string) store.Image {
 	return i
 }
 
+// update asks for the next version of an image; wait has its build end.
+func (w *world) update(i store.Image) store.ImageVersion {
+	w.t.Helper()
+	ctx := microvm.WithRequestID(w.t.Context(), "request-2")
+	i, v, err := w.Update(ctx, i.ID, store.ImageConfig{ArtifactURI: artifactURI, MinimumMemoryMiB: 1024}, nil)
+	require.NoError(w.t, err)
+	require.Equal(w.t, store.ImageUpdating, i.State)
+	return v
+}
+
+// told lists the events of an image, oldest first.
+func (w *world) told(i store.Image) (lines []string) {
+	w.t.Helper()
+	events, _, err := w.store.Events(w.t.Context(), i.ID, store.Page{Limit: 100})
+	require.NoError(w.t, err)
+	for _, e := range slices.Backward(events) {
+		lines = append(lines, fmt.Sprintf("%s: %s → %s (%s %s)", e.Operation, e.From, e.To, e.Cause, e.RequestID))
+	}
+	return lines
+}
+
 func newImage(name string) store.Image {
 	return store.Image{ID: uuid.NewString(), AccountID: account, Region: region, Name: name}
 }
@@ -173,12 +196,17 @@ func (w *world) wait() { w.work.Wait() }
 // read returns what the store has of an image.
 func (w *world) read(i store.Image) (store.Image, store.ImageVersion, store.Build) {
 	w.t.Helper()
+	return w.readVersion(i, "1.0")
+}
+
+func (w *world) readVersion(i store.Image, version string) (store.Image, store.ImageVersion, store.Build) {
+	w.t.Helper()
 	ctx := w.t.Context()
 	now, err := w.store.Image(ctx, i.ID)
 	require.NoError(w.t, err)
-	v, err := w.store.Version(ctx, i.ID, "1.0")
+	v, err := w.store.Version(ctx, i.ID, version)
 	require.NoError(w.t, err)
-	builds, _, err := w.store.ListBuilds(ctx, i.ID, "1.0", store.Page{Limit: 10})
+	builds, _, err := w.store.ListBuilds(ctx, i.ID, version, store.Page{Limit: 10})
 	require.NoError(w.t, err)
 	require.Len(w.t, builds, 1)
 	return now, v, builds[0]

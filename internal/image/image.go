@@ -26,9 +26,13 @@ import (
 // Records is what the manager keeps in the store.
 type Records interface {
 	CreateImage(ctx context.Context, i store.Image, v store.ImageVersion, b store.Build, token *store.ClientToken, e store.Event) error
+	AddVersion(ctx context.Context, from []string, v store.ImageVersion, b store.Build, token *store.ClientToken, e store.Event) (store.ImageVersion, store.Build, error)
 	ChangeImage(ctx context.Context, c store.ImageChange) error
 	BeginDeleteImage(ctx context.Context, id string, from []string, e store.Event) error
 	DeleteImage(ctx context.Context, id string) error
+	BeginDeleteVersion(ctx context.Context, imageID, version string, from []string, e store.Event) error
+	DeleteVersion(ctx context.Context, imageID, version string, e store.Event) error
+	DeletingVersions(ctx context.Context, imageID string) ([]store.ImageVersion, error)
 	Image(ctx context.Context, id string) (store.Image, error)
 	ListVersions(ctx context.Context, imageID string, p store.Page) ([]store.ImageVersion, int64, error)
 	ListBuilds(ctx context.Context, imageID, version string, p store.Page) ([]store.Build, int64, error)
@@ -145,7 +149,7 @@ func (m *Manager) background(f func(ctx context.Context)) error {
 // buildsDir holds what builds under way have made so far, on the file system of the images.
 func (m *Manager) buildsDir() string { return filepath.Join(m.cfg.Dir, "builds") }
 
-// LogFile is where the log of a build is, while it runs and until its image is deleted.
+// LogFile is where the log of a build is, while it runs and until its version is deleted.
 func LogFile(dataDir, buildID string) string {
 	return filepath.Join(dataDir, "logs", "builds", buildID+".log")
 }

@@ -226,7 +226,7 @@ func TestARestartedDaemonFailsWhatWasInterrupted(t *testing.T) {
 	now, v, failed := w.read(i)
 	require.Equal(t, store.ImageCreateFailed, now.State)
 	require.Equal(t, store.VersionFailed, v.State)
-	require.Equal(t, "INTERNAL_PLATFORM_ERROR: The build was interrupted because the daemon was restarted. Please create the image again.", failed.StateReason)
+	require.Equal(t, "INTERNAL_PLATFORM_ERROR: The build was interrupted because the daemon was restarted. Please request it again.", failed.StateReason)
 	require.Equal(t, "#1 RUN sleep\n==> The build failed: "+failed.StateReason+"\n", failed.LogTail)
 	w.requireNothingLeft(i)
 	require.NoError(t, w.Recover(t.Context()), "again is no harm")

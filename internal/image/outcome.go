@@ -25,11 +25,25 @@ var outcomes = map[string]struct{ succeeded, failed string }{
 // started records that the build is no longer queued.
 func (p *pipeline) started(ctx context.Context) error {
 	p.build.State = store.BuildInProgress
-	return p.m.cfg.Records.ChangeImage(ctx, store.ImageChange{
+	now := p.m.cfg.Clock.Now()
+	err := p.m.cfg.Records.ChangeImage(ctx, store.ImageChange{
 		ImageID: p.image.ID, From: []string{p.image.State},
 		Version: p.version.Version, VersionState: store.VersionInProgress,
-		Build: &p.build, At: p.m.cfg.Clock.Now(),
+		Build: &p.build, At: now,
+		Events: []store.Event{p.event(now).OfVersion(p.version.Version, p.version.State, store.VersionInProgress)},
 	})
+	if err == nil {
+		p.version.State = store.VersionInProgress
+	}
+	return err
+}
+
+// event is what all events of this build have in common.
+func (p *pipeline) event(at time.Time) store.Event {
+	return store.Event{
+		Subject: p.image.ID, Operation: "build " + p.version.Version,
+		Cause: "build", RequestID: p.requestID, At: at,
+	}
 }
 
 // publish moves the snapshot to its place and makes the version runnable. A crash in between
@@ -78,14 +92,13 @@ func (p *pipeline) record(imageState, versionState, status, detail string) error
 	defer cancel()
 	now := p.m.cfg.Clock.Now()
 	p.build.Phases, p.build.EndedAt = p.phases.End(), now
+	e := p.event(now)
+	e.From, e.To, e.Detail, e.Phases = p.image.State, imageState, detail, p.build.Phases
 	return p.m.cfg.Records.ChangeImage(ctx, store.ImageChange{
 		ImageID: p.image.ID, From: []string{p.image.State}, To: imageState,
 		Version: p.version.Version, VersionState: versionState, VersionStatus: status,
 		Build: &p.build, At: now,
-		Event: &store.Event{
-			Subject: p.image.ID, Operation: "build " + p.version.Version, From: p.image.State, To: imageState,
-			Cause: "build", Detail: detail, Phases: p.build.Phases, At: now,
-		},
+		Events: []store.Event{e.OfVersion(p.version.Version, p.version.State, versionState), e},
 	})
 }
 

@@ -29,9 +29,11 @@ type pipeline struct {
 	version store.ImageVersion
 	build   store.Build
 	log     *buildLog
-	phases  *telemetry.Phases
-	size    microvm.Size
-	dir     string // what the build makes, removed when it ends
+	// requestID is the API call that asked for the build, "" after a restart.
+	requestID string
+	phases    *telemetry.Phases
+	size      microvm.Size
+	dir       string // what the build makes, removed when it ends
 }
 
 func newPipeline(m *Manager, i store.Image, v store.ImageVersion, b store.Build, log *buildLog) *pipeline {

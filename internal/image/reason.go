@@ -51,7 +51,7 @@ func reasonOf(err error) reason {
 	var bake *microvm.BakeError
 	switch {
 	case errors.Is(err, errInterrupted): // whatever else failed, failed because of it
-		return reason{codeInternal, "The build was interrupted because the daemon was restarted. Please create the image again."}
+		return reason{codeInternal, "The build was interrupted because the daemon was restarted. Please request it again."}
 	case errors.As(err, &archive):
 		return reason{archive.Code, archive.Text}
 	case errors.As(err, &fetch):

@@ -12,7 +12,7 @@ import (
 
 // Recover brings rows and files back in line after the daemon has stopped in the middle of
 // something: builds that were under way are failed and leave nothing but their log, and images
-// that were being deleted are removed. It has to run before the first request.
+// and versions that were being deleted are removed. It has to run before the first request.
 func (m *Manager) Recover(ctx context.Context) error {
 	if err := m.makeDirs(); err != nil {
 		return err
@@ -28,11 +28,24 @@ func (m *Manager) Recover(ctx context.Context) error {
 		return fmt.Errorf("recover images: %w", err)
 	}
 	for _, i := range images {
-		if i.State == store.ImageDeleting {
-			m.remove(i.ID)
+		if err := m.finishDeletion(ctx, i); err != nil {
+			return fmt.Errorf("recover image %s: %w", i.ID, err)
 		}
 	}
 	return nil
+}
+
+// finishDeletion goes on with the deletion of an image, or of a version of it.
+func (m *Manager) finishDeletion(ctx context.Context, i store.Image) error {
+	if i.State == store.ImageDeleting {
+		m.remove(i.ID, "")
+		return nil
+	}
+	versions, err := m.cfg.Records.DeletingVersions(ctx, i.ID)
+	for _, v := range versions {
+		m.removeVersion(v, "")
+	}
+	return err
 }
 
 func (m *Manager) failUnfinished(ctx context.Context) error {
@@ -53,7 +66,7 @@ func (m *Manager) failUnfinished(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("recover build %s: %w", b.ID, err)
 		}
-		newPipeline(m, i, store.ImageVersion{ImageID: i.ID, Version: b.Version}, b, log).fail(errInterrupted)
+		newPipeline(m, i, store.ImageVersion{ImageID: i.ID, Version: b.Version, State: b.State}, b, log).fail(errInterrupted)
 	}
 	return nil
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 
+	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -105,5 +105,9 @@ func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 // Touch reports traffic through the endpoint, which keeps the microVM from being idle.
 func (l *Lease) Touch() { l.vm.touch() }
 
-// isInternetEgress tells whether a connector is the managed way out (spec/behaviour.md 6).
-func isInternetEgress(connector string) bool { return strings.HasSuffix(connector, ":INTERNET_EGRESS") }
+// isInternetEgress tells whether a connector is the managed way out (spec/behaviour.md 6). A
+// customer's connector may have its name.
+func isInternetEgress(connector string) bool {
+	parsed, err := arn.ParseConnector(connector)
+	return err == nil && parsed.Managed() && parsed.Name == "INTERNET_EGRESS"
+}

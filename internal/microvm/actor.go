@@ -18,6 +18,7 @@ const (
 	suspend
 	resume
 	terminate
+	look     // collect what console and VMM have said
 	shutdown // be suspended or ended before the daemon ends; accepted comes when done
 )
 
@@ -206,6 +207,9 @@ func (v *vm) perform(c command) {
 		v.resume(c)
 	case terminate:
 		v.terminate(c)
+	case look:
+		v.collectNow()
+		c.accept(nil)
 	case shutdown:
 		v.shutDown(c)
 	}

@@ -2,12 +2,15 @@ package microvm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
@@ -79,20 +82,23 @@ func (m *Manager) Bake(ctx context.Context, spec BakeSpec) (*snapshot.Image, err
 func (m *Manager) snapshotReady(ctx context.Context, s *session, spec BakeSpec) (*snapshot.Image, error) {
 	spec.Phase("ready")
 	watching, stop := context.WithCancel(ctx)
-	exited := m.follow(watching, s, spec.Log)
-	err := m.awaitReady(ctx, s, spec, exited)
+	app := m.follow(watching, s, spec.Log, 0)
+	err := m.awaitReady(ctx, s, spec, app)
 	stop()
-	<-exited.drained
+	<-app.drained
 	if err != nil {
 		return nil, err
 	}
 	spec.Phase("snapshot")
-	return m.take(ctx, s, spec.Dir, spec.Size)
+	return m.take(ctx, s, spec.Dir, spec.Size, app.logged)
 }
 
-// take makes the image snapshot of a running guest.
-func (m *Manager) take(ctx context.Context, s *session, dir string, size Size) (*snapshot.Image, error) {
+// take makes the image snapshot of a running guest, of whose app's output so many bytes were logged.
+func (m *Manager) take(ctx context.Context, s *session, dir string, size Size, logged int64) (*snapshot.Image, error) {
 	if err := s.client.Quiesce(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.rehearse(ctx); err != nil {
 		return nil, err
 	}
 	select {
@@ -116,25 +122,49 @@ func (m *Manager) take(ctx context.Context, s *session, dir string, size Size) (
 	}
 	machine := m.cfg.Present
 	machine.CPUs, machine.MemoryMiB, machine.DiskBytes = size.CPUs, size.MemoryMiB, size.DiskBytes
-	return snapshot.Seal(dir, snapshot.Manifest{CreatedAt: m.clock.Now().UTC(), Machine: machine, Secret: s.secret[:]})
+	return snapshot.Seal(dir, snapshot.Manifest{CreatedAt: m.clock.Now().UTC(), Machine: machine, Secret: s.secret[:], LoggedBytes: logged})
+}
+
+// rehearse puts a running guest through a restore, so that the first real one finds everything it
+// needs made: kernel objects, the agent's memory and stacks, names of the length they will have.
+func (s *session) rehearse(ctx context.Context) error {
+	request := guest.RestoreRequest{Secret: s.secret, Hostname: "microvm-" + uuid.Nil.String()}
+	for _, random := range [][]byte{request.MachineID[:], request.Entropy[:]} {
+		if _, err := rand.Read(random); err != nil {
+			return fmt.Errorf("rehearse a restore: %w", err)
+		}
+	}
+	if _, err := s.client.Restore(ctx, request); err != nil {
+		return fmt.Errorf("rehearse a restore: %w", err)
+	}
+	return nil
 }
 
 // follower passes on what the app writes and remembers how it ended.
 type follower struct {
 	code    chan int // of size 1
 	drained chan struct{}
+	logged  int64 // bytes of output, those before included; to be read once it is drained
 }
 
-func (m *Manager) follow(ctx context.Context, s *session, log io.Writer) follower {
-	f := follower{code: make(chan int, 1), drained: make(chan struct{})}
+// follow logs what the app writes after so many bytes, until ctx ends.
+func (m *Manager) follow(ctx context.Context, s *session, log io.Writer, logged int64) *follower {
+	f := &follower{code: make(chan int, 1), drained: make(chan struct{}), logged: logged}
 	go func() {
 		defer close(f.drained)
+		var position int64
 		for event, err := range s.client.Events(ctx) {
 			switch {
 			case err != nil:
 				return
 			case event.Log != nil:
-				_, _ = log.Write(event.Log.Data)
+				position += event.Log.Dropped
+				data := event.Log.Data
+				if end := position + int64(len(data)); end > f.logged {
+					_, _ = log.Write(data[max(0, min(f.logged-position, int64(len(data)))):])
+					f.logged = end
+				}
+				position += int64(len(data))
 			case event.Exit != nil:
 				select {
 				case f.code <- event.Exit.Code:
@@ -147,7 +177,7 @@ func (m *Manager) follow(ctx context.Context, s *session, log io.Writer) followe
 }
 
 // awaitReady polls /ready, or lets an app without that hook settle.
-func (m *Manager) awaitReady(ctx context.Context, s *session, spec BakeSpec, app follower) error {
+func (m *Manager) awaitReady(ctx context.Context, s *session, spec BakeSpec, app *follower) error {
 	if !spec.Hooks.Ready.Enabled {
 		return m.settle(ctx, s, app)
 	}
@@ -156,7 +186,7 @@ func (m *Manager) awaitReady(ctx context.Context, s *session, spec BakeSpec, app
 
 // pollHook asks until the hook answers 200. 503 and a port nobody listens on mean "ask again";
 // any other answer is final (spec/behaviour.md 5).
-func (m *Manager) pollHook(ctx context.Context, s *session, name string, port int, hook store.Hook, app follower) error {
+func (m *Manager) pollHook(ctx context.Context, s *session, name string, port int, hook store.Hook, app *follower) error {
 	deadline := m.clock.Now().Add(hook.Timeout)
 	request := guest.HookRequest{Name: map[string]string{"Ready": "ready", "Validate": "validate"}[name], Port: port}
 	for {
@@ -193,7 +223,7 @@ func exitedEarly(code int) error {
 }
 
 // settle waits until the app listens on its default port, or for settleTime.
-func (m *Manager) settle(ctx context.Context, s *session, app follower) error {
+func (m *Manager) settle(ctx context.Context, s *session, app *follower) error {
 	settled, cancel := context.WithTimeoutCause(ctx, settleTime, errSettled)
 	defer cancel()
 	err := m.awaitPort(settled, s, settlePort, app)
@@ -206,7 +236,7 @@ func (m *Manager) settle(ctx context.Context, s *session, app follower) error {
 var errSettled = errors.New("the app had time to settle")
 
 // awaitPort waits until something listens on a port of the guest's loopback.
-func (m *Manager) awaitPort(ctx context.Context, s *session, port uint16, app follower) error {
+func (m *Manager) awaitPort(ctx context.Context, s *session, port uint16, app *follower) error {
 	for {
 		if up, err := s.client.Listens(ctx, port); up || err != nil {
 			return err
@@ -235,7 +265,7 @@ func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec Bake
 	defer s.end()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	app := m.follow(watching, s, spec.Log)
+	app := m.follow(watching, s, spec.Log, image.LoggedBytes)
 	return m.pollHook(ctx, s, "Validate", spec.Hooks.Port, spec.Hooks.Validate, app)
 }
 

@@ -111,7 +111,7 @@ var ready = BakeSpec{Hooks: store.Hooks{Port: 9000, Ready: store.Hook{Enabled: t
 func TestReadyIsAskedUntilItAnswers200(t *testing.T) {
 	a := &agent{hook: statuses(0, 503, 503, 200)}
 	inBake(t, a, func(t *testing.T, m *Manager, s *session) {
-		require.NoError(t, m.awaitReady(t.Context(), s, ready, follower{}))
+		require.NoError(t, m.awaitReady(t.Context(), s, ready, &follower{}))
 		require.Len(t, a.asked, 4)
 		for i, at := range a.asked[1:] {
 			require.Equal(t, hookPoll, at.Sub(a.asked[i]))
@@ -130,7 +130,7 @@ func TestAnyOtherAnswerOfReadyIsFinal(t *testing.T) {
 	} {
 		inBake(t, &agent{hook: statuses(503, status)}, func(t *testing.T, m *Manager, s *session) {
 			var bad *BakeError
-			require.ErrorAs(t, m.awaitReady(t.Context(), s, ready, follower{}), &bad)
+			require.ErrorAs(t, m.awaitReady(t.Context(), s, ready, &follower{}), &bad)
 			require.Equal(t, reason, bad.Reason)
 		})
 	}
@@ -140,7 +140,7 @@ func TestAnAppThatNeverBecomesReadyIsGivenUpAfterItsTimeout(t *testing.T) {
 	inBake(t, &agent{hook: statuses(503)}, func(t *testing.T, m *Manager, s *session) {
 		began := time.Now()
 		var bad *BakeError
-		require.ErrorAs(t, m.awaitReady(t.Context(), s, ready, follower{}), &bad)
+		require.ErrorAs(t, m.awaitReady(t.Context(), s, ready, &follower{}), &bad)
 		require.Equal(t, "Ready hook invocation timed out after PT30S", bad.Reason)
 		require.Equal(t, ready.Hooks.Ready.Timeout, time.Since(began))
 	})
@@ -149,13 +149,13 @@ func TestAnAppThatNeverBecomesReadyIsGivenUpAfterItsTimeout(t *testing.T) {
 func TestAGuestThatNeverAnswersIsGivenUp(t *testing.T) {
 	inBake(t, &agent{hook: func(guest.HookRequest) *guest.HookReply { return nil }}, func(t *testing.T, m *Manager, s *session) {
 		began := time.Now()
-		require.ErrorIs(t, m.awaitReady(t.Context(), s, ready, follower{}), context.DeadlineExceeded)
+		require.ErrorIs(t, m.awaitReady(t.Context(), s, ready, &follower{}), context.DeadlineExceeded)
 		require.LessOrEqual(t, time.Since(began), ready.Hooks.Ready.Timeout+20*time.Second)
 	})
 }
 
 func TestAnAppThatExitsBeforeItIsReadyIsReported(t *testing.T) {
-	app := follower{code: make(chan int, 1)}
+	app := &follower{code: make(chan int, 1)}
 	app.code <- 3
 	inBake(t, &agent{hook: statuses(503)}, func(t *testing.T, m *Manager, s *session) {
 		require.EqualError(t, m.awaitReady(t.Context(), s, ready, app), "The application exited with code 3 before it was ready")
@@ -182,7 +182,7 @@ func TestAnAppWithoutAReadyHookGetsTimeToListen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBake(t, &agent{forward: c.forward}, func(t *testing.T, m *Manager, s *session) {
 				began := time.Now()
-				require.NoError(t, m.awaitReady(t.Context(), s, BakeSpec{}, follower{}))
+				require.NoError(t, m.awaitReady(t.Context(), s, BakeSpec{}, &follower{}))
 				require.Equal(t, c.takes, time.Since(began))
 			})
 		})
@@ -204,7 +204,7 @@ func TestAGuestThatReportsManyExitsHoldsNothingUp(t *testing.T) {
 	inBake(t, &agent{events: flood}, func(t *testing.T, m *Manager, s *session) {
 		watching, stop := context.WithCancel(t.Context())
 		log := &writes{left: 100, done: make(chan struct{})}
-		app := m.follow(watching, s, log)
+		app := m.follow(watching, s, log, 0)
 		<-log.done
 		stop()
 		<-app.drained

@@ -79,7 +79,7 @@ func (m *Manager) tryBoot(ctx context.Context, spec guestSpec) (*session, error)
 	machine, err := m.cfg.Driver.Boot(ctx, vmm.Config{
 		Dir: run, CPUs: spec.size.CPUs, MemoryMiB: spec.size.MemoryMiB,
 		Memory: filepath.Join(spec.dir, snapshot.MemoryFile), Root: filepath.Join(spec.dir, snapshot.RootFile),
-		Data: filepath.Join(spec.dir, snapshot.DiskFile), DataBytes: spec.size.DiskBytes,
+		Data:   filepath.Join(spec.dir, snapshot.DiskFile),
 		Kernel: m.cfg.Boot.Kernel, Initrd: m.cfg.Boot.Initrd, CommandLine: guest.CommandLine(first, m.cfg.Boot.TSCkHz),
 	})
 	if err != nil {

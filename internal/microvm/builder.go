@@ -177,7 +177,7 @@ func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error
 	if err := b.warmUp(ctx, s); err != nil {
 		return nil, err
 	}
-	if _, err := b.m.take(ctx, s, temporary, builderSize); err != nil {
+	if _, err := b.m.take(ctx, s, temporary, builderSize, 0); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(temporary, dir); err != nil {
@@ -204,7 +204,7 @@ func (b *Builders) removeUnfinished() error {
 func (b *Builders) warmUp(ctx context.Context, s *session) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	app := b.m.follow(watching, s, b.cfg.Log)
+	app := b.m.follow(watching, s, b.cfg.Log, 0)
 	if err := b.m.awaitPort(ctx, s, buildkitPort, app); err != nil {
 		return fmt.Errorf("wait for buildkitd: %w", err)
 	}

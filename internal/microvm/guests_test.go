@@ -14,6 +14,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
+	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
 // What each step of a fake guest takes.
@@ -52,6 +53,43 @@ type guests struct {
 	saveHold time.Duration
 	endHold  time.Duration // what the end of a VMM takes
 	origins  []origin
+
+	consoleSays, vmmSays string // and nobody has read yet
+
+	journal journal // of every guest: there is one in the tests that look
+}
+
+// journal is what the app of a fake guest wrote, as its agent tells it. It survives suspends.
+type journal struct {
+	mu     sync.Mutex // guards all below
+	pieces []*guest.LogEvent
+	more   chan struct{}
+}
+
+func (j *journal) at(n int) (*guest.LogEvent, <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.more == nil {
+		j.more = make(chan struct{})
+	}
+	if n < len(j.pieces) {
+		return j.pieces[n], nil
+	}
+	return nil, j.more
+}
+
+// write is the app writing to its standard output.
+func (j *journal) write(text string) { j.add(&guest.LogEvent{Stream: "stdout", Data: []byte(text)}) }
+
+func (j *journal) add(piece *guest.LogEvent) {
+	piece.UnixNanos = time.Now().UnixNano()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pieces = append(j.pieces, piece)
+	if j.more != nil {
+		close(j.more)
+		j.more = nil
+	}
 }
 
 func (g *guests) note(call string) {
@@ -196,6 +234,7 @@ type fakeGuest struct {
 	network chan struct{}
 	exits   chan int
 	streams chan error // ends a stream of events
+	opened  time.Time  // guarded by g.mu: when a stream was last opened
 }
 
 func newFakeGuest(g *guests) *fakeGuest {
@@ -253,16 +292,33 @@ func (s *fakeGuest) forward(context.Context, uint16) (net.Conn, error) {
 
 func (s *fakeGuest) events(ctx context.Context) iter.Seq2[guest.Event, error] {
 	return func(yield func(guest.Event, error) bool) {
-		yield(guest.Event{Log: &guest.LogEvent{Data: []byte("hello")}}, nil)
-		select {
-		case code := <-s.exits:
-			yield(guest.Event{Exit: &guest.ExitEvent{Code: code}}, nil)
-		case err := <-s.streams:
-			yield(guest.Event{}, err)
-		case <-s.network:
-			yield(guest.Event{}, net.ErrClosed)
-		case <-ctx.Done():
-			yield(guest.Event{}, ctx.Err())
+		s.g.mu.Lock()
+		s.opened = time.Now()
+		s.g.mu.Unlock()
+		for told := 0; ; told++ {
+			piece, more := s.g.journal.at(told)
+			if piece != nil {
+				if !yield(guest.Event{Log: piece}, nil) {
+					return
+				}
+				continue
+			}
+			select {
+			case <-more:
+				told--
+			case code := <-s.exits:
+				yield(guest.Event{Exit: &guest.ExitEvent{Code: code}}, nil)
+				return
+			case err := <-s.streams:
+				yield(guest.Event{}, err)
+				return
+			case <-s.network:
+				yield(guest.Event{}, net.ErrClosed)
+				return
+			case <-ctx.Done():
+				yield(guest.Event{}, ctx.Err())
+				return
+			}
 		}
 	}
 }
@@ -294,6 +350,26 @@ func (s *fakeGuest) checkpointTo(ctx context.Context, path, disk string) (int64,
 	return 4096, os.WriteFile(path, []byte("checkpoint"), 0o600)
 }
 
+func (s *fakeGuest) console(ctx context.Context) ([]byte, error) {
+	if isClosed(s.vmm) {
+		return nil, vmm.ErrExited
+	}
+	s.g.mu.Lock()
+	defer s.g.mu.Unlock()
+	said := s.g.consoleSays
+	s.g.consoleSays = ""
+	return []byte(said), nil
+}
+
+func (s *fakeGuest) printed() ([]byte, error) {
+	s.g.mu.Lock()
+	defer s.g.mu.Unlock()
+	said := s.g.vmmSays
+	s.g.vmmSays = ""
+	return []byte(said), nil
+}
+
+func (s *fakeGuest) vmmPID() int                  { return 4711 }
 func (s *fakeGuest) vmmDone() <-chan struct{}     { return s.vmm }
 func (s *fakeGuest) networkDone() <-chan struct{} { return s.network }
 

@@ -24,6 +24,7 @@ func (v *vm) launch(c command) {
 	}
 	if reason := hookFailure("Run", v.version.Config.Hooks.Run, reply.Hook); reason != "" {
 		c.cause = causeHook
+		v.watch(s) // what the app has to say about it
 		v.endSession(c, s, reason)
 		return
 	}
@@ -74,7 +75,7 @@ func (v *vm) firstStart(phases *telemetry.Phases) (running, guest.RestoreReply, 
 func (v *vm) origin() origin {
 	network := v.m.cfg.Network
 	network.Policy = egressPolicy(v.view.Load().rec.EgressConnectors, network.Policy)
-	return origin{image: v.image, disk: v.disk(), network: network, owner: v.id}
+	return origin{image: v.image, disk: v.disk(), network: network, owner: v.id, failed: v.collect}
 }
 
 // runHookBody is spec/behaviour.md 5: the payload stays the string it was.

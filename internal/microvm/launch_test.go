@@ -134,3 +134,21 @@ func TestARunThatCannotBeRecordedLeavesNothing(t *testing.T) {
 		require.NoError(t, w.Suspend(t.Context(), id))
 	})
 }
+
+func TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.hooks("run")
+		w.guests.spoil(func(g *guests) { g.answers["run"] = answer{status: 200, after: 5 * time.Second} })
+		began := time.Now()
+		early := w.requests(t.Context(), w.launch(nil), 1)[0]
+		<-early.done
+		require.NoError(t, early.err)
+		require.Equal(t, []string{"start", "hook run"}, w.guests.said())
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+
+		w.guests.spoil(func(g *guests) { g.answers["run"] = answer{status: 500} })
+		early = w.requests(t.Context(), w.launch(nil), 1)[0]
+		<-early.done
+		require.ErrorIs(t, early.err, ErrGone)
+	})
+}

@@ -34,6 +34,8 @@ type origin struct {
 	// beforeRun is called when everything is loaded and the guest is about to run; from then on the
 	// disk may change, so the checkpoint cannot be gone back to.
 	beforeRun func() error
+	// failed is called with a session that did not come to run its guest, before it is ended; may be nil.
+	failed func(s running)
 }
 
 // starter starts guests; it is the launcher, but for tests of the actor.
@@ -51,6 +53,9 @@ type running interface {
 	pause(ctx context.Context) error
 	goOn(ctx context.Context) error
 	checkpointTo(ctx context.Context, path, disk string) (dirty int64, err error)
+	console(ctx context.Context) ([]byte, error) // what came on the serial console since the last time
+	printed() ([]byte, error)                    // what the VMM printed since the last time
+	vmmPID() int
 	vmmDone() <-chan struct{}     // the VMM has ended
 	networkDone() <-chan struct{} // the guest cannot be reached any more
 	end()                         // may be called again
@@ -78,24 +83,53 @@ func (l *launcher) startSession(ctx context.Context, from origin, phases *teleme
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if from.checkpoint == "" {
-		phases.Next("disk")
-		if err := snapshot.Clone(from.image.Path(snapshot.DiskFile), from.disk); err != nil {
-			return nil, guest.RestoreReply{}, err
-		}
-	}
-	phases.Next("vmm")
-	prepared, err := l.pool.take(ctx, from.image)
+	s, err := l.machine(ctx, from, phases)
 	if err != nil {
 		return nil, guest.RestoreReply{}, err
 	}
-	s := &session{machine: prepared.machine, run: prepared.run}
 	reply, err := s.begin(ctx, from, phases)
 	if err != nil {
+		if from.failed != nil {
+			from.failed(s)
+		}
 		s.end()
 		return nil, reply, err
 	}
 	return s, reply, nil
+}
+
+// machine returns a session with a VMM that waits for device state, from the pool or started now. Only
+// a resume with one of the pool has yet to attach the guest's disk.
+func (l *launcher) machine(ctx context.Context, from origin, phases *telemetry.Phases) (*session, error) {
+	waiting, ok := l.pool.take(from.image)
+	if from.checkpoint == "" {
+		phases.Next("disk")
+		if err := l.newDisk(from, waiting, ok); err != nil {
+			return nil, err
+		}
+	}
+	phases.Next("vmm")
+	if ok {
+		return &session{machine: waiting.machine, run: waiting.run, diskless: from.checkpoint != ""}, nil
+	}
+	started, err := l.pool.start(ctx, from.image, from.disk)
+	if err != nil {
+		return nil, err
+	}
+	return &session{machine: started.machine, run: started.run}, nil
+}
+
+// newDisk makes the disk of a guest that starts from its image: the one that a waiting VMM has, or
+// another copy of the image's.
+func (l *launcher) newDisk(from origin, waiting prepared, ok bool) error {
+	if !ok {
+		return snapshot.Clone(from.image.Path(snapshot.DiskFile), from.disk)
+	}
+	if err := os.Rename(waiting.disk(), from.disk); err != nil {
+		waiting.discard()
+		return fmt.Errorf("take the disk of a waiting VMM: %w", err)
+	}
+	return nil
 }
 
 // newRun makes an empty run folder with a name of its own.
@@ -111,6 +145,6 @@ func newRun(runs string) (string, error) {
 func machineConfig(image *snapshot.Image, run string) vmm.Config {
 	return vmm.Config{
 		Dir: run, CPUs: image.Machine.CPUs, MemoryMiB: image.Machine.MemoryMiB,
-		Memory: image.Path(snapshot.MemoryFile), Root: image.Path(snapshot.RootFile), DataBytes: image.Machine.DiskBytes,
+		Memory: image.Path(snapshot.MemoryFile), Root: image.Path(snapshot.RootFile),
 	}
 }

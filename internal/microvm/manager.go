@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
 
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
@@ -48,6 +49,7 @@ type Config struct {
 	NextAddr func(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	// Network is the template of every guest's network; the policy comes from its connectors.
 	Network netstack.Config
+	Logs    *logfile.Folder // gets what microVMs write
 	Clock   clockwork.Clock
 	Log     *slog.Logger
 

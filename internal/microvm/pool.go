@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -43,11 +44,14 @@ type stock struct {
 	expiry  clockwork.Timer
 }
 
-// prepared is a VMM process that waits for device state.
+// prepared is a VMM process that waits for device state. Its disk is a copy of the image's in its run
+// folder: a launch takes it over, a resume puts the microVM's own in its place.
 type prepared struct {
 	machine vmm.Machine
 	run     string
 }
+
+func (w prepared) disk() string { return filepath.Join(w.run, snapshot.DiskFile) }
 
 func newPool(driver vmm.Driver, runs string, size int, keep time.Duration, clock clockwork.Clock, log *slog.Logger) *pool {
 	p := &pool{driver: driver, runs: runs, size: size, keep: keep, clock: clock, log: log, stocks: map[string]*stock{}}
@@ -55,15 +59,12 @@ func newPool(driver vmm.Driver, runs string, size int, keep time.Duration, clock
 	return p
 }
 
-// take returns a waiting process for the image, or starts one.
-func (p *pool) take(ctx context.Context, image *snapshot.Image) (prepared, error) {
+// take returns a waiting process for the image, if there is one.
+func (p *pool) take(image *snapshot.Image) (prepared, bool) {
 	for {
 		waiting, ok := p.pop(image.Dir)
-		if !ok {
-			return p.prepare(ctx, image)
-		}
-		if !isClosed(waiting.machine.Done()) {
-			return waiting, nil
+		if !ok || !isClosed(waiting.machine.Done()) {
+			return waiting, ok
 		}
 		waiting.discard() // it died while it waited
 	}
@@ -82,17 +83,40 @@ func (p *pool) pop(key string) (prepared, bool) {
 	return waiting, true
 }
 
+// start starts a process whose disk is a file of the caller's.
+func (p *pool) start(ctx context.Context, image *snapshot.Image, disk string) (prepared, error) {
+	run, err := newRun(p.runs)
+	if err != nil {
+		return prepared{}, err
+	}
+	config := machineConfig(image, run)
+	config.Data = disk
+	return p.startIn(ctx, config)
+}
+
+// prepare starts a process ahead of time.
 func (p *pool) prepare(ctx context.Context, image *snapshot.Image) (prepared, error) {
 	run, err := newRun(p.runs)
 	if err != nil {
 		return prepared{}, err
 	}
-	machine, err := p.driver.Prepare(ctx, machineConfig(image, run))
-	if err != nil {
+	config := machineConfig(image, run)
+	config.Ahead, config.Data = true, prepared{run: run}.disk()
+	if err := snapshot.Clone(image.Path(snapshot.DiskFile), config.Data); err != nil {
 		os.RemoveAll(run)
 		return prepared{}, err
 	}
-	return prepared{machine: machine, run: run}, nil
+	return p.startIn(ctx, config)
+}
+
+// startIn starts a process in a run folder, which it removes if that fails.
+func (p *pool) startIn(ctx context.Context, config vmm.Config) (prepared, error) {
+	machine, err := p.driver.Prepare(ctx, config)
+	if err != nil {
+		os.RemoveAll(config.Dir)
+		return prepared{}, err
+	}
+	return prepared{machine: machine, run: config.Dir}, nil
 }
 
 // use tells that the image is in use: its processes are topped up in the background and kept for

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,11 +20,17 @@ import (
 
 const keep = 5 * time.Minute
 
+// testPool is a pool, and two images to use it for.
+type testPool struct {
+	*pool
+	a, b *snapshot.Image
+}
+
 // inPool runs a test with a pool in a bubble. In the end nothing of it is left.
-func inPool(t *testing.T, size int, test func(t *testing.T, p *pool, d *vmmtest.Driver)) {
+func inPool(t *testing.T, size int, test func(t *testing.T, p *testPool, d *vmmtest.Driver)) {
 	synctest.Test(t, func(t *testing.T) {
 		d, runs := &vmmtest.Driver{}, t.TempDir()
-		p := newPool(d, runs, size, keep, clockwork.NewRealClock(), slog.New(slog.DiscardHandler))
+		p := &testPool{newPool(d, runs, size, keep, clockwork.NewRealClock(), slog.New(slog.DiscardHandler)), imageWithDisk(t), imageWithDisk(t)}
 		defer func() {
 			p.close()
 			require.Zero(t, d.Alive())
@@ -35,26 +42,37 @@ func inPool(t *testing.T, size int, test func(t *testing.T, p *pool, d *vmmtest.
 	})
 }
 
-var imageA, imageB = &snapshot.Image{Dir: "/images/a"}, &snapshot.Image{Dir: "/images/b"}
-
-func take(t *testing.T, p *pool, image *snapshot.Image) prepared {
+func imageWithDisk(t *testing.T) *snapshot.Image {
 	t.Helper()
-	taken, err := p.take(t.Context(), image)
+	image := &snapshot.Image{Dir: t.TempDir()}
+	require.NoError(t, os.WriteFile(image.Path(snapshot.DiskFile), []byte("disk"), 0o600))
+	return image
+}
+
+// take takes a process, or starts one as a launch does that finds none.
+func take(t *testing.T, p *testPool, image *snapshot.Image) prepared {
+	t.Helper()
+	taken, ok := p.take(image)
+	if ok {
+		require.FileExists(t, taken.disk())
+		return taken
+	}
+	taken, err := p.start(t.Context(), image, filepath.Join(t.TempDir(), "disk.img"))
 	require.NoError(t, err)
 	return taken
 }
 
 func TestAnImageInUseHasProcessesWaiting(t *testing.T) {
-	inPool(t, 2, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 2, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		synctest.Wait()
 		require.Equal(t, 2, d.Alive())
-		first, second := take(t, p, imageA), take(t, p, imageA)
+		first, second := take(t, p, p.a), take(t, p, p.a)
 		require.NotSame(t, first.machine, second.machine)
 		require.Len(t, d.Machines(), 2, "none had to be started")
-		other := take(t, p, imageB)
+		other := take(t, p, p.b)
 		require.Len(t, d.Machines(), 3, "those of one image do not serve another")
-		p.use(imageA)
+		p.use(p.a)
 		synctest.Wait()
 		require.Equal(t, 5, d.Alive(), "topped up")
 		for _, taken := range []prepared{first, second, other} {
@@ -64,10 +82,10 @@ func TestAnImageInUseHasProcessesWaiting(t *testing.T) {
 }
 
 func TestProcessesOfAnImageThatIsNotUsedAnyMoreEnd(t *testing.T) {
-	inPool(t, 1, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 1, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		time.Sleep(keep - time.Second)
-		p.use(imageA)
+		p.use(p.a)
 		time.Sleep(keep - time.Second)
 		synctest.Wait()
 		require.Equal(t, 1, d.Alive(), "it was used again")
@@ -78,31 +96,31 @@ func TestProcessesOfAnImageThatIsNotUsedAnyMoreEnd(t *testing.T) {
 }
 
 func TestAnExpiryThatCameTooLateEndsNothing(t *testing.T) {
-	inPool(t, 1, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 1, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		synctest.Wait()
-		s, uses := p.stocks[imageA.Dir], p.stocks[imageA.Dir].uses
-		p.use(imageA)
-		p.expire(imageA.Dir, s, uses) // its timer had fired and it waited for the lock
+		s, uses := p.stocks[p.a.Dir], p.stocks[p.a.Dir].uses
+		p.use(p.a)
+		p.expire(p.a.Dir, s, uses) // its timer had fired and it waited for the lock
 		require.Equal(t, 1, d.Alive())
 	})
 }
 
 func TestAProcessThatDiedWhileItWaitedIsNotHandedOut(t *testing.T) {
-	inPool(t, 2, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 2, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		synctest.Wait()
 		for _, m := range d.Machines() {
 			require.NoError(t, m.Kill())
 		}
-		taken := take(t, p, imageA)
+		taken := take(t, p, p.a)
 		require.False(t, isClosed(taken.machine.Done()))
 		taken.discard()
 	})
 }
 
 func TestAProcessThatCannotBePreparedIsTriedAgainWithTheNextUse(t *testing.T) {
-	inPool(t, 1, func(t *testing.T, p *pool, d *vmmtest.Driver) {
+	inPool(t, 1, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
 		var tries atomic.Int32
 		d.PrepareError = func() error {
 			if tries.Add(1) == 1 {
@@ -110,62 +128,62 @@ func TestAProcessThatCannotBePreparedIsTriedAgainWithTheNextUse(t *testing.T) {
 			}
 			return nil
 		}
-		p.use(imageA)
+		p.use(p.a)
 		synctest.Wait()
 		require.Zero(t, d.Alive())
-		p.use(imageA)
+		p.use(p.a)
 		synctest.Wait()
 		require.Equal(t, 1, d.Alive())
 	})
 }
 
 func TestAForgottenImageHasNoProcesses(t *testing.T) {
-	inPool(t, 1, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
-		p.forget(imageA.Dir) // perhaps while one is being started
+	inPool(t, 1, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
+		p.forget(p.a.Dir) // perhaps while one is being started
 		synctest.Wait()
 		require.Zero(t, d.Alive())
-		p.forget(imageA.Dir)
-		p.use(imageA)
+		p.forget(p.a.Dir)
+		p.use(p.a)
 		synctest.Wait()
 		require.Equal(t, 1, d.Alive())
 	})
 }
 
 func TestAClosedPoolStartsNothingAheadOfTime(t *testing.T) {
-	inPool(t, 1, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 1, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		p.close()
 		require.Zero(t, d.Alive())
-		p.use(imageA)
+		p.use(p.a)
 		synctest.Wait()
 		require.Zero(t, d.Alive())
-		taken := take(t, p, imageA)
+		taken := take(t, p, p.a)
 		taken.discard()
 	})
 }
 
 func TestWithoutAPoolProcessesAreStartedWhenTheyAreNeeded(t *testing.T) {
-	inPool(t, 0, func(t *testing.T, p *pool, d *vmmtest.Driver) {
-		p.use(imageA)
+	inPool(t, 0, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
+		p.use(p.a)
 		synctest.Wait()
 		require.Empty(t, d.Machines())
-		taken := take(t, p, imageA)
+		taken := take(t, p, p.a)
 		taken.discard()
 	})
 }
 
 func TestThePoolNeitherLosesNorSharesProcesses(t *testing.T) {
-	inPool(t, 3, func(t *testing.T, p *pool, d *vmmtest.Driver) {
+	inPool(t, 3, func(t *testing.T, p *testPool, d *vmmtest.Driver) {
 		var mu sync.Mutex
 		seen := map[prepared]bool{}
 		var users sync.WaitGroup
 		for i := range 8 {
 			users.Go(func() {
 				for j := range 40 {
-					image := imageA
+					image := p.a
 					if i%2 == 1 {
-						image = imageB
+						image = p.b
 					}
 					p.use(image)
 					taken := take(t, p, image)

@@ -306,11 +306,17 @@ func TestASuspendedVMOutlivesAnotherVMMVersion(t *testing.T) {
 
 func TestOneMicroVMWithoutAVersionDoesNotKeepTheOthersFromStarting(t *testing.T) {
 	inRuins(t, func(t *testing.T, w *world) {
-		bad := w.leaveOf(left{state: store.VMSuspended, checkpoint: true}, "9.0")
+		ctx, image := t.Context(), w.version.ImageID
+		b := store.Build{ID: "build-2", ImageID: image, State: store.BuildSuccessful, EndedAt: time.Now()}
+		v, _, err := w.store.AddVersion(ctx, []string{store.ImageCreated}, w.version, b, nil, store.Event{Subject: image})
+		require.NoError(t, err)
+		bad := w.leaveOf(left{state: store.VMSuspended, checkpoint: true}, v.Version)
+		require.NoError(t, w.store.ChangeImage(ctx, store.ImageChange{ImageID: image, Version: v.Version, VersionState: store.VersionDeleting}))
+		require.NoError(t, w.store.DeleteVersion(ctx, image, v.Version, store.Event{Subject: image}))
 		good := w.leave(left{state: store.VMSuspended, checkpoint: true})
 		w.open()
 		require.Equal(t, reasonImage, w.becomes(bad.id, store.VMTerminated).StateReason)
-		_, err := w.vm(good.id).Lease(t.Context())
+		_, err = w.vm(good.id).Lease(t.Context())
 		require.NoError(t, err)
 	})
 }

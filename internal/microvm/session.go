@@ -24,15 +24,15 @@ type session struct {
 	client  *guest.Client
 	run     string                 // run folder
 	secret  [guest.SecretSize]byte // of the agent
+	read    int64                  // bytes of the VMM's log that were read
+
+	diskless bool // the machine has yet to get the guest's disk
 }
 
 // errNeverRan means that the VMM refused to let a loaded guest run: nothing has changed since.
 var errNeverRan = errors.New("the guest has not run")
 
 func (s *session) begin(ctx context.Context, from origin, phases *telemetry.Phases) (reply guest.RestoreReply, err error) {
-	if err := s.machine.AttachData(ctx, from.disk); err != nil {
-		return reply, err
-	}
 	phases.Next("load")
 	baked, err := s.load(ctx, from)
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *session) begin(ctx context.Context, from origin, phases *telemetry.Phas
 	return reply, err
 }
 
-// load fills memory and devices and returns the secret the agent has in that state.
+// load fills memory and devices, attaches the disk, and returns the secret the agent has in that state.
 func (s *session) load(ctx context.Context, from origin) (secret [guest.SecretSize]byte, err error) {
 	if from.checkpoint == "" {
 		state, err := os.Open(from.image.Path(snapshot.StateFile))
@@ -94,8 +94,9 @@ func (s *session) load(ctx context.Context, from origin) (secret [guest.SecretSi
 		return secret, err
 	}
 	defer state.Close()
+	attached := s.attach(ctx, from.disk) // while pages are put back, which is the host's work alone
 	notes, err := snapshot.LoadCheckpoint(readerOf(ctx, file), memory.Size(), memory, state)
-	if err != nil {
+	if err := errors.Join(<-attached, err); err != nil {
 		return secret, err
 	}
 	if _, err := state.Seek(0, io.SeekStart); err != nil {
@@ -103,6 +104,17 @@ func (s *session) load(ctx context.Context, from origin) (secret [guest.SecretSi
 	}
 	copy(secret[:], notes)
 	return secret, s.machine.Load(ctx, state)
+}
+
+// attach begins to put the guest's disk into a machine that has another one yet.
+func (s *session) attach(ctx context.Context, disk string) <-chan error {
+	done := make(chan error, 1)
+	if !s.diskless {
+		done <- nil
+		return done
+	}
+	go func() { done <- s.machine.AttachData(ctx, disk) }()
+	return done
 }
 
 // connect gives the guest its network and the daemon a client of its agent.
@@ -142,5 +154,6 @@ func (s *session) events(ctx context.Context) iter.Seq2[guest.Event, error] {
 
 func (s *session) pause(ctx context.Context) error { return s.machine.Pause(ctx) }
 func (s *session) goOn(ctx context.Context) error  { return s.machine.Resume(ctx) }
+func (s *session) vmmPID() int                     { return s.machine.PID() }
 func (s *session) vmmDone() <-chan struct{}        { return s.machine.Done() }
 func (s *session) networkDone() <-chan struct{}    { return s.stack.Done() }

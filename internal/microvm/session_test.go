@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -141,7 +142,7 @@ func TestADamagedCheckpointNeverReachesTheDevices(t *testing.T) {
 }
 
 func TestAStartThatNeverEndsIsEnded(t *testing.T) {
-	for _, step := range []string{"AttachData", "Load", "Network"} {
+	for _, step := range []string{"Load", "Network"} {
 		t.Run(step, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.driver.Spoil = func(m *vmmtest.Machine) { m.Hang = map[string]bool{step: true} }
@@ -193,4 +194,59 @@ func TestASlotIsGivenBackOnce(t *testing.T) {
 		_, err = m.admit(t.Context(), closing)
 		require.ErrorIs(t, err, errClosing)
 	})
+}
+
+func TestAWaitingVMMGivesItsDiskToALaunch(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		image, err := w.image(w.version)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(image.Path(snapshot.DiskFile), []byte("the image's"), 0o600))
+		waitingOnes := newPool(w.driver, w.runsDir(), 1, keep, w.clock, w.log)
+		defer waitingOnes.close()
+		waitingOnes.use(image)
+		synctest.Wait()
+		waiting := w.driver.Machines()[0]
+		disk := filepath.Join(w.dir, "disk.img")
+		s, err := (&launcher{pool: waitingOnes}).machine(t.Context(), origin{image: image, disk: disk}, telemetry.Begin(w.clock, "queue"))
+		require.NoError(t, err)
+		defer s.end()
+		require.Same(t, waiting, s.machine)
+		require.False(t, s.diskless)
+		content, err := os.ReadFile(disk)
+		require.NoError(t, err)
+		require.Equal(t, "the image's", string(content))
+		require.NoFileExists(t, waiting.Config.Data, "no other guest gets it")
+	})
+}
+
+func TestAResumeBringsItsDiskToAWaitingVMM(t *testing.T) {
+	refused := errors.New("no such disk")
+	for name, c := range map[string]struct {
+		diskless bool
+		fail     error
+		want     []string
+	}{
+		"its VMM was started with the disk": {false, refused, []string{"Load", "Memory"}},
+		"it waited":                         {true, nil, []string{"AttachData", "Load", "Memory"}},
+		"the disk is refused":               {true, refused, []string{"AttachData", "Memory"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			_, err := b.machine.Mapped()
+			require.NoError(t, err)
+			_, err = b.checkpointTo(t.Context(), b.path, b.disk)
+			require.NoError(t, err)
+			b.another(t, b.machine.Config.Memory)
+			b.diskless, b.machine.Fail = c.diskless, map[string]error{"AttachData": c.fail}
+			_, err = b.load(t.Context(), origin{checkpoint: b.path, disk: b.disk})
+			if c.diskless && c.fail != nil {
+				require.ErrorIs(t, err, refused)
+			} else {
+				require.NoError(t, err)
+			}
+			calls := b.machine.Calls()
+			slices.Sort(calls) // pages and disk come at the same time
+			require.Equal(t, c.want, calls)
+		})
+	}
 }

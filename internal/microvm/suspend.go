@@ -48,6 +48,7 @@ func (v *vm) suspend(c command) {
 	v.before = gone
 	v.m.loose.Go(func() { // the state is safe and recorded
 		defer close(gone)
+		v.collect(s)
 		s.end()
 	})
 	v.m.pool.use(v.image)

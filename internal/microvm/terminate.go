@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"errors"
 	"os"
 
 	"github.com/dormouse-dev/dormouse/internal/store"
@@ -39,6 +40,8 @@ func (v *vm) begin(c command, reason string) {
 // endSession ends a VM whose session may not be shown (any more).
 func (v *vm) endSession(c command, s running, reason string) {
 	v.begin(c, reason)
+	v.drain(s)
+	v.collect(s)
 	s.end()
 	v.end(c, reason)
 }
@@ -46,7 +49,7 @@ func (v *vm) endSession(c command, s running, reason string) {
 // end releases everything a microVM has and records TERMINATED.
 func (v *vm) end(c command, reason string) {
 	v.begin(c, reason)
-	if err := os.RemoveAll(v.dir); err != nil {
+	if err := errors.Join(os.RemoveAll(v.dir), v.output.Close()); err != nil {
 		v.logFailure("removal", c, err)
 	}
 	rec := v.view.Load().rec

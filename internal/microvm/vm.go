@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -28,6 +29,10 @@ type vm struct {
 	lastTraffic  atomic.Int64 // Unix nanoseconds
 	parked       atomic.Int64 // requests that wait for the VM
 
+	output  *logfile.App            // what the app writes
+	watcher atomic.Pointer[watcher] // of the present session, or of the last one
+	readers atomic.Int64            // those who wait for what the app writes
+
 	// life ends when the microVM is to be terminated, with the doom as its cause, or when the
 	// manager's does. It cuts a launch, suspend or resume short; what is doomed stays so.
 	life  context.Context
@@ -37,7 +42,7 @@ type vm struct {
 	// Only the actor uses these.
 	image      *snapshot.Image // nil until it is needed, for a VM of an earlier daemon
 	generation uint64
-	appExit    chan int
+	appExit    <-chan int
 	survivor   *survivor       // VMM of an earlier daemon, to be adopted
 	before     <-chan struct{} // closed when the VMM that was suspended last has ended; nil: there was none
 	unrecorded *store.Event    // of a state that is shown and could not be recorded
@@ -63,6 +68,7 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 	v := &vm{
 		m: m, id: rec.ID, version: version, image: image, dir: filepath.Join(m.vmsDir(), rec.ID),
 		commands: make(chan command), knocks: make(chan struct{}, 1), ended: make(chan struct{}),
+		output: m.cfg.Logs.App(rec.ID),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
 	v.view.Store(newView(rec))

@@ -17,6 +17,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/internal/logfile"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/vmm/vmmtest"
@@ -90,7 +91,7 @@ func (w *world) openWith(spoil func(*guests)) {
 	w.door = &door{open: map[netip.Addr]bool{}, refuses: w.doorRefuses}
 	cfg := Config{
 		Dir: w.dir, Records: w.records, Driver: w.driver, Present: snapshot.Machine{VMM: w.driver.Identity()},
-		NextAddr: nextAddr, Clock: clockwork.NewRealClock(), Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Warm: -1,
+		NextAddr: nextAddr, Logs: logfile.NewFolder(filepath.Join(w.dir, "logs"), logfile.DefaultAppBytes), Clock: clockwork.NewRealClock(), Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Warm: -1,
 	}
 	w.config(&cfg)
 	var err error

@@ -3,6 +3,7 @@ package sigv4
 import (
 	"regexp"
 	"strings"
+	"time"
 )
 
 const algorithm = "AWS4-HMAC-SHA256"
@@ -10,7 +11,7 @@ const algorithm = "AWS4-HMAC-SHA256"
 // maxHeader bounds an Authorization header, in bytes; real ones have about 300.
 const maxHeader = 8 << 10
 
-// authorization is a parsed Authorization header.
+// authorization is a parsed Authorization header, or the same in the query of a presigned request.
 type authorization struct {
 	accessKeyID   string
 	date          string // YYYYMMDD
@@ -18,6 +19,8 @@ type authorization struct {
 	service       string
 	signedHeaders []string // lower case
 	signature     string   // 64 hexadecimal digits
+
+	expires time.Duration // how long it is good for; 0 unless it is presigned
 }
 
 var (
@@ -46,21 +49,26 @@ func parseAuthorization(header string) (authorization, error) {
 	if err := a.parseCredential(fields["Credential"]); err != nil {
 		return authorization{}, err
 	}
+	return a, a.parseSigned(fields["SignedHeaders"])
+}
+
+// parseSigned reads the names of the signed headers and checks the form of the signature.
+func (a *authorization) parseSigned(headers string) error {
 	if !signatureForm.MatchString(a.signature) {
-		return authorization{}, incomplete("Authorization header requires a 'Signature' of 64 hexadecimal digits.")
+		return incomplete("Authorization header requires a 'Signature' of 64 hexadecimal digits.")
 	}
-	a.signedHeaders = strings.Split(fields["SignedHeaders"], ";")
+	a.signedHeaders = strings.Split(headers, ";")
 	hasHost := false
 	for _, name := range a.signedHeaders {
 		if !headerForm.MatchString(name) {
-			return authorization{}, incomplete("Authorization header has a malformed 'SignedHeaders' parameter.")
+			return incomplete("Authorization header has a malformed 'SignedHeaders' parameter.")
 		}
 		hasHost = hasHost || name == "host"
 	}
 	if !hasHost {
-		return authorization{}, invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+		return invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.")
 	}
-	return a, nil
+	return nil
 }
 
 // parseFields reads the three parameters, in any order, each of them once.

@@ -70,24 +70,13 @@ type Claim struct {
 // strangers are turned away before their body is read. It returns an *Error, or another error
 // when the credentials could not be looked up.
 func (v *Verifier) Claim(r *http.Request) (*Claim, error) {
-	values := r.Header.Values("Authorization")
-	switch len(values) {
-	case 0:
-		return nil, &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
-	case 1:
-	default:
-		return nil, incomplete("The request has more than one Authorization header.")
-	}
-	a, err := parseAuthorization(values[0])
+	a, date, err := read(r)
 	if err != nil {
 		return nil, err
 	}
-	at, err := v.checkScope(a, r.Header.Get("X-Amz-Date"))
+	at, err := v.checkScope(a, date)
 	if err != nil {
 		return nil, err
-	}
-	if r.Header.Get("X-Amz-Security-Token") != "" {
-		return nil, unrecognized() // all keys are long-term ones, which have no session token
 	}
 	secret, account, err := v.Credentials.Secret(r.Context(), a.accessKeyID)
 	if errors.Is(err, ErrUnknownKey) {
@@ -100,6 +89,29 @@ func (v *Verifier) Claim(r *http.Request) (*Claim, error) {
 		AccessKeyID: a.accessKeyID, AccountID: account, Region: a.region,
 		authorization: a, secret: secret, service: v.Service, at: at,
 	}, nil
+}
+
+// read finds the signature of a request, in its header or in its query, and the date that goes with it.
+func read(r *http.Request) (a authorization, date string, err error) {
+	_, rawQuery := Target(r)
+	parameters, malformed := url.ParseQuery(rawQuery)
+	headers := r.Header.Values("Authorization")
+	switch {
+	case len(headers) > 1 || len(headers) == 1 && presigned(parameters):
+		return authorization{}, "", incomplete("The request has more than one signature.")
+	case len(headers) == 1:
+		a, err = parseAuthorization(headers[0])
+		date = r.Header.Get("X-Amz-Date")
+	case presigned(parameters):
+		a, err = parsePresigned(parameters, malformed)
+		date = parameters.Get(queryDate)
+	default:
+		err = &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
+	}
+	if err == nil && (r.Header.Get("X-Amz-Security-Token") != "" || parameters.Get(querySecurityToken) != "") {
+		err = unrecognized() // all keys are long-term ones, which have no session token
+	}
+	return a, date, err
 }
 
 // checkScope checks service, date and time of a signature and returns its time.
@@ -118,8 +130,12 @@ func (v *Verifier) checkScope(a authorization, date string) (time.Time, error) {
 		return time.Time{}, invalid(fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.16s' != '%s', from '%s'.", a.date, day, date))
 	}
 	now := v.Clock.Now().UTC()
-	if earliest := now.Add(-MaxSkew); at.Before(earliest) {
-		return time.Time{}, invalid(fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - 15 min.)", date, earliest.Format(timeForm), now.Format(timeForm)))
+	life, inWords := MaxSkew, "15 min."
+	if a.expires > 0 {
+		life, inWords = a.expires, fmt.Sprintf("%d sec.", a.expires/time.Second)
+	}
+	if earliest := now.Add(-life); at.Before(earliest) {
+		return time.Time{}, invalid(fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - %s)", date, earliest.Format(timeForm), now.Format(timeForm), inWords))
 	}
 	if latest := now.Add(MaxSkew); at.After(latest) {
 		return time.Time{}, invalid(fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + 15 min.)", date, latest.Format(timeForm), now.Format(timeForm)))
@@ -194,6 +210,14 @@ func (c *Claim) sign(r *http.Request, rawPath, rawQuery, payloadHash string) (st
 		o.DisableURIPathEscaping = c.service == "s3" // all other services encode the path twice
 	})
 	keys := aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.secret}
+	if c.authorization.expires > 0 {
+		again.URL.RawQuery = unsigned(rawQuery)
+		signed, _, err := signer.PresignHTTP(r.Context(), keys, again, payloadHash, c.service, c.Region, c.at, func(o *v4.SignerOptions) {
+			o.DisableHeaderHoisting = true // those the client signed as headers are headers
+		})
+		_, signature, _ := strings.Cut(signed, "&"+querySignature+"=")
+		return signature, err
+	}
 	if err := signer.SignHTTP(r.Context(), keys, again, payloadHash, c.service, c.Region, c.at); err != nil {
 		return "", err
 	}

@@ -158,7 +158,7 @@ func TestBadRequestsAreRefusedWithTheNamesClientsKnow(t *testing.T) {
 		code, text string
 	}{
 		{"no header", nil, func(_ *signed, r *http.Request) { r.Header.Del("Authorization") }, "MissingAuthenticationTokenException", "Missing"},
-		{"two headers", nil, func(_ *signed, r *http.Request) { r.Header.Add("Authorization", "x") }, incompleteName, "more than one"},
+		{"two headers", nil, func(_ *signed, r *http.Request) { r.Header.Add("Authorization", "x") }, incompleteName, "more than one signature"},
 		{"bearer token", nil, authorize(func(string) string { return "Bearer abc" }), incompleteName, "algorithm"},
 		{"asymmetric algorithm", nil, replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"), incompleteName, "algorithm"},
 		{"algorithm only", nil, authorize(func(string) string { return "AWS4-HMAC-SHA256" }), incompleteName, "parameter"},

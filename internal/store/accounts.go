@@ -7,19 +7,46 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 )
 
 // DefaultAccountID is the account that exists from the first start.
 const DefaultAccountID = "000000000000"
 
-// CreateAccount adds an account, or returns ErrExists.
+// CreateAccount adds an account, or returns ErrExists for its id or name.
 func (s *Store) CreateAccount(ctx context.Context, a Account) error {
 	err := s.write(ctx, func(tx *sql.Tx) error { return insertAccount(ctx, tx, a) })
 	if err != nil {
 		return fmt.Errorf("create account %s: %w", a.ID, err)
 	}
 	return nil
+}
+
+// Accounts lists all accounts, oldest first.
+func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
+	rows, err := s.reader.QueryContext(ctx, selectAccount+` ORDER BY created_at, id`)
+	accounts, err := collectAll(rows, err, scanAccount)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return accounts, nil
+}
+
+// Account finds an account by its id or its name, or returns ErrNotFound.
+func (s *Store) Account(ctx context.Context, idOrName string) (Account, error) {
+	a, err := scanAccount(s.reader.QueryRowContext(ctx, selectAccount+` WHERE id = ?1 OR (name = ?1 AND name <> '') ORDER BY id = ?1 DESC LIMIT 1`, idOrName))
+	if err != nil {
+		return Account{}, fmt.Errorf("account %s: %w", idOrName, missing(err))
+	}
+	return a, nil
+}
+
+const selectAccount = `SELECT id, name, created_at FROM accounts`
+
+func scanAccount(row scanner) (a Account, err error) {
+	err = row.Scan(&a.ID, &a.Name, (*nanos)(&a.CreatedAt))
+	return a, err
 }
 
 func insertAccount(ctx context.Context, tx *sql.Tx, a Account) error {
@@ -42,24 +69,36 @@ func insertCredential(ctx context.Context, tx *sql.Tx, c Credential) error {
 	return duplicate(err, ErrExists)
 }
 
-// Credential looks an access key up, or returns ErrNotFound. Every API request asks for one, so
-// keys found once are answered from memory; unknown ones are not remembered, they cost a stranger
-// one index look-up.
+// Credential looks an access key up, or returns ErrNotFound. Every API request asks for one. It is
+// not remembered here, because the command line adds and deletes keys while the daemon runs.
 func (s *Store) Credential(ctx context.Context, accessKeyID string) (Credential, error) {
-	s.credMu.RLock()
-	c, ok := s.creds[accessKeyID]
-	s.credMu.RUnlock()
-	if ok {
-		return c, nil
-	}
-	c, err := scanCredential(s.reader.QueryRowContext(ctx, selectCredential+` WHERE access_key_id = ?`, accessKeyID))
+	c, err := scanCredential(s.selectKey.QueryRowContext(ctx, accessKeyID))
 	if err != nil {
 		return Credential{}, fmt.Errorf("look up access key: %w", missing(err))
 	}
-	s.credMu.Lock()
-	s.creds[accessKeyID] = c
-	s.credMu.Unlock()
 	return c, nil
+}
+
+// Credentials lists access keys, those of an account ("" is all), oldest first.
+func (s *Store) Credentials(ctx context.Context, accountID string) ([]Credential, error) {
+	rows, err := s.reader.QueryContext(ctx, selectCredential+` WHERE ?1 = '' OR account_id = ?1 ORDER BY created_at, access_key_id`, accountID)
+	found, err := collectAll(rows, err, scanCredential)
+	if err != nil {
+		return nil, fmt.Errorf("list access keys: %w", err)
+	}
+	return found, nil
+}
+
+// DeleteCredential removes an access key, which opens nothing from then on, or returns ErrNotFound.
+func (s *Store) DeleteCredential(ctx context.Context, accessKeyID string) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE access_key_id = ?`, accessKeyID)
+		return mustChange(res, err, ErrNotFound)
+	})
+	if err != nil {
+		return fmt.Errorf("delete access key %s: %w", accessKeyID, err)
+	}
+	return nil
 }
 
 const selectCredential = `SELECT access_key_id, secret, account_id, created_at FROM credentials`
@@ -91,6 +130,17 @@ func (s *Store) EnsureDefaults(ctx context.Context, now time.Time) (Credential, 
 		return Credential{}, fmt.Errorf("make default account: %w", err)
 	}
 	return cred, nil
+}
+
+// NewAccountID makes up an account id: twelve digits, which does not begin with those of the
+// default account. It is not stored.
+func NewAccountID() string {
+	const from, to = 100_000_000_000, 1_000_000_000_000
+	n, err := rand.Int(rand.Reader, big.NewInt(to-from))
+	if err != nil {
+		panic("store: the system's random numbers failed: " + err.Error()) // rand.Reader never does
+	}
+	return n.Add(n, big.NewInt(from)).String()
 }
 
 // NewCredential makes up an access key in the form clients expect: an id of AKIA and 16 characters,

@@ -70,9 +70,3 @@ func (s *Store) UnfinishedBuilds(ctx context.Context) ([]Build, error) {
 	}
 	return builds, nil
 }
-
-// CountUnfinishedBuilds counts the builds of an account in a region that have not ended.
-func (s *Store) CountUnfinishedBuilds(ctx context.Context, accountID, region string) (int, error) {
-	return s.count(ctx, "builds", `SELECT count(*) FROM builds JOIN images ON images.id = builds.image_id
-		WHERE ended_at = 0 AND account_id = ? AND region = ?`, accountID, region)
-}

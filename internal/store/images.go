@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// ErrInUse means that microVMs of the image, or of the version, are alive; nothing was written.
-var ErrInUse = errors.New("in use by microVMs")
+// ErrInUse means that microVMs of the image, of the version or with the network connector are
+// alive, or that an image version has the connector; nothing was written.
+var ErrInUse = errors.New("in use")
 
 const selectImage = `SELECT seq, id, account_id, region, name, state, tags, created_at, updated_at,
 	coalesce((SELECT version FROM image_versions v WHERE v.image_id = images.id
@@ -26,7 +27,8 @@ func scanImage(row scanner) (i Image, seq int64, err error) {
 
 // CreateImage adds an image with its first version and that version's build, and claims the
 // client token if there is one: all or nothing. ErrTokenUsed: the token was claimed before.
-// ErrExists: the account has an image of that name in that region.
+// ErrExists: the account has an image of that name in that region. *QuotaError: it may have no more.
+// *ConnectorError: its connector is gone.
 func (s *Store) CreateImage(ctx context.Context, i Image, v ImageVersion, b Build, token *ClientToken, e Event) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := claimToken(ctx, tx, token); err != nil {
@@ -38,7 +40,10 @@ func (s *Store) CreateImage(ctx context.Context, i Image, v ImageVersion, b Buil
 		if err != nil {
 			return duplicate(err, ErrExists)
 		}
-		return s.addVersion(ctx, tx, v, b, e)
+		if err := s.addVersion(ctx, tx, v, b, e); err != nil {
+			return err
+		}
+		return s.within(ctx, tx, i.AccountID, i.ID, QuotaImages, QuotaBuilds)
 	})
 	if err != nil {
 		return fmt.Errorf("create image %s: %w", i.Name, err)
@@ -89,18 +94,6 @@ func (s *Store) UnfinishedImages(ctx context.Context) ([]Image, error) {
 	return images, nil
 }
 
-// CountImages counts the images of an account in a region.
-func (s *Store) CountImages(ctx context.Context, accountID, region string) (int, error) {
-	return s.count(ctx, "images", `SELECT count(*) FROM images WHERE account_id = ? AND region = ?`, accountID, region)
-}
-
-func (s *Store) count(ctx context.Context, what, query string, args ...any) (n int, err error) {
-	if err := s.reader.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count %s: %w", what, err)
-	}
-	return n, nil
-}
-
 // ImageChange is one step in the life of an image. What is set is written in one transaction.
 type ImageChange struct {
 	ImageID string
@@ -111,9 +104,9 @@ type ImageChange struct {
 	VersionState  string // "" leaves it
 	VersionStatus string // "" leaves it
 
-	Build *Build // replaces the row of that id, but for CreatedAt
-	Event *Event
-	At    time.Time // the new UpdatedAt
+	Build  *Build // replaces the row of that id, but for CreatedAt
+	Events []Event
+	At     time.Time // the new UpdatedAt
 }
 
 // ChangeImage writes one step in the life of an image. ErrNotFound: the image, the version or
@@ -136,10 +129,7 @@ func (s *Store) ChangeImage(ctx context.Context, c ImageChange) error {
 				return err
 			}
 		}
-		if c.Event != nil {
-			return s.addEvent(ctx, tx, *c.Event)
-		}
-		return nil
+		return s.addEvents(ctx, tx, c.Events)
 	})
 	if err != nil {
 		return fmt.Errorf("change image %s: %w", c.ImageID, err)
@@ -175,12 +165,8 @@ func (s *Store) BeginDeleteImage(ctx context.Context, id string, from []string, 
 		if err := changeImageState(ctx, tx, ImageChange{ImageID: id, From: from, To: ImageDeleting, At: e.At}); err != nil {
 			return err
 		}
-		var live int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM microvms WHERE image_id = ? AND state <> 'TERMINATED'`, id).Scan(&live); err != nil {
+		if err := unused(ctx, tx, id, ""); err != nil {
 			return err
-		}
-		if live > 0 {
-			return ErrInUse
 		}
 		return s.addEvent(ctx, tx, e)
 	})
@@ -188,6 +174,17 @@ func (s *Store) BeginDeleteImage(ctx context.Context, id string, from []string, 
 		return fmt.Errorf("delete image %s: %w", id, err)
 	}
 	return nil
+}
+
+// unused returns ErrInUse if microVMs of an image, or of one version of it ("" is all), are alive.
+func unused(ctx context.Context, tx *sql.Tx, imageID, version string) error {
+	var live bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM microvms WHERE image_id = ?1 AND state <> 'TERMINATED'
+		AND (?2 = '' OR image_version = ?2))`, imageID, version).Scan(&live)
+	if err == nil && live {
+		err = ErrInUse
+	}
+	return err
 }
 
 // DeleteImage removes an image with its versions, builds, events and client tokens, or returns ErrNotFound.
@@ -204,27 +201,6 @@ func (s *Store) DeleteImage(ctx context.Context, id string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("delete image %s: %w", id, err)
-	}
-	return nil
-}
-
-// EditTags replaces the tags of an image by what edit makes of them (nil: it was created without
-// tags), with no other edit in between, or returns ErrNotFound. An error of edit changes nothing.
-func (s *Store) EditTags(ctx context.Context, imageID string, edit func(map[string]string) (map[string]string, error)) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		var tags map[string]string
-		if err := tx.QueryRowContext(ctx, `SELECT tags FROM images WHERE id = ?`, imageID).Scan(jsonOf(&tags)); err != nil {
-			return missing(err)
-		}
-		tags, err := edit(tags)
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE images SET tags = ? WHERE id = ?`, jsonOf(&tags), imageID)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("tag image %s: %w", imageID, err)
 	}
 	return nil
 }

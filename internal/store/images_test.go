@@ -49,6 +49,7 @@ func TestImageNamesAreUniquePerAccountAndRegion(t *testing.T) {
 	s, ctx := openTest(t), context.Background()
 	require.NoError(t, s.CreateAccount(ctx, Account{ID: "111111111111"}))
 	require.ErrorIs(t, s.CreateAccount(ctx, Account{ID: "111111111111"}), ErrExists)
+	require.ErrorIs(t, s.CreateAccount(ctx, Account{ID: "222222222222", Name: "default"}), ErrExists)
 	addImage(t, s, "app")
 	for n, c := range []struct {
 		account, region string
@@ -70,9 +71,6 @@ func TestBuildOutcomeIsWrittenInOneStep(t *testing.T) {
 	unfinished, err := s.UnfinishedBuilds(ctx)
 	require.NoError(t, err)
 	require.Equal(t, []Build{b}, unfinished)
-	n, err := s.CountUnfinishedBuilds(ctx, i.AccountID, i.Region)
-	require.NoError(t, err)
-	require.Equal(t, 1, n)
 
 	at := testTime.Add(time.Minute)
 	b.State, b.EndedAt, b.CodeBytes, b.MemoryBytes, b.DiskBytes = BuildSuccessful, at, 1, 2, 3
@@ -80,7 +78,7 @@ func TestBuildOutcomeIsWrittenInOneStep(t *testing.T) {
 	done := ImageChange{
 		ImageID: i.ID, From: []string{ImageCreating}, To: ImageCreated, At: at,
 		Version: "1.0", VersionState: VersionSuccessful, VersionStatus: StatusActive, Build: &b,
-		Event: &Event{Subject: i.ID, Operation: "build", To: ImageCreated, At: at},
+		Events: []Event{{Subject: i.ID, Operation: "build", To: ImageCreated, At: at}},
 	}
 	broken, lost := done, b
 	lost.ID = "none"
@@ -127,8 +125,9 @@ func TestVersionNumbersGoUpAndAreNotUsedTwice(t *testing.T) {
 		}
 		require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: ImageUpdated, Version: want, VersionState: state, VersionStatus: StatusActive}))
 		if n == 1 {
-			require.NoError(t, s.DeleteVersion(ctx, i.ID, "2.0"))
-			require.ErrorIs(t, s.DeleteVersion(ctx, i.ID, "2.0"), ErrNotFound)
+			require.NoError(t, s.BeginDeleteVersion(ctx, i.ID, "2.0", idle, Event{Subject: i.ID}))
+			require.NoError(t, s.DeleteVersion(ctx, i.ID, "2.0", Event{Subject: i.ID}))
+			require.ErrorIs(t, s.DeleteVersion(ctx, i.ID, "2.0", Event{Subject: i.ID}), ErrNotFound)
 			_, err = s.Build(ctx, "2.0")
 			require.ErrorIs(t, err, ErrNotFound, "builds go with their version")
 		}
@@ -144,9 +143,6 @@ func TestVersionNumbersGoUpAndAreNotUsedTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, versions, 1)
 	require.Zero(t, next)
-	n, err := s.CountVersions(ctx, i.ID)
-	require.NoError(t, err)
-	require.Equal(t, 3, n)
 }
 
 func TestImageWithLiveMicroVMsCannotBeDeletedAndADeletedOneCannotRun(t *testing.T) {
@@ -203,9 +199,6 @@ func TestListImagesPagesNewestFirst(t *testing.T) {
 		}
 	}
 	require.Equal(t, want, got)
-	n, err := s.CountImages(ctx, DefaultAccountID, "us-east-1")
-	require.NoError(t, err)
-	require.Equal(t, 5, n)
 }
 
 func TestBuildsOfAVersionAreListed(t *testing.T) {
@@ -227,7 +220,7 @@ func TestConcurrentTagEditsAreAllKept(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range 8 {
 		wg.Go(func() {
-			err := s.EditTags(ctx, i.ID, func(tags map[string]string) (map[string]string, error) {
+			err := s.EditTags(ctx, TaggedImage, i.ID, func(tags map[string]string) (map[string]string, error) {
 				edited := map[string]string{strconv.Itoa(n): "x"}
 				maps.Copy(edited, tags)
 				return edited, nil
@@ -240,8 +233,8 @@ func TestConcurrentTagEditsAreAllKept(t *testing.T) {
 	wg.Wait()
 	refused := errors.New("no")
 	refuse := func(map[string]string) (map[string]string, error) { return nil, refused }
-	require.ErrorIs(t, s.EditTags(ctx, i.ID, refuse), refused)
-	require.ErrorIs(t, s.EditTags(ctx, "none", refuse), ErrNotFound)
+	require.ErrorIs(t, s.EditTags(ctx, TaggedImage, i.ID, refuse), refused)
+	require.ErrorIs(t, s.EditTags(ctx, TaggedImage, "none", refuse), ErrNotFound)
 	got, err := s.Image(ctx, i.ID)
 	require.NoError(t, err)
 	require.Len(t, got.Tags, 8)

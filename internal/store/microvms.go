@@ -21,12 +21,12 @@ type vmConfig struct {
 }
 
 const selectVM = `SELECT seq, id, account_id, region, image_id, image_arn, image_version, state, state_reason,
-	endpoint_id, endpoint_addr, config, started_at, suspended_at, terminated_at FROM microvms`
+	endpoint_id, endpoint_addr, memory_mib, config, started_at, suspended_at, terminated_at FROM microvms`
 
 func scanVM(row scanner) (m MicroVM, seq int64, err error) {
 	var c vmConfig
 	err = row.Scan(&seq, &m.ID, &m.AccountID, &m.Region, &m.ImageID, &m.ImageARN, &m.ImageVersion, &m.State, &m.StateReason,
-		&m.EndpointID, &m.EndpointAddr, jsonOf(&c), (*nanos)(&m.StartedAt), (*nanos)(&m.SuspendedAt), (*nanos)(&m.TerminatedAt))
+		&m.EndpointID, &m.EndpointAddr, &m.MemoryMiB, jsonOf(&c), (*nanos)(&m.StartedAt), (*nanos)(&m.SuspendedAt), (*nanos)(&m.TerminatedAt))
 	m.IngressConnectors, m.EgressConnectors, m.ExecutionRoleARN = c.IngressConnectors, c.EgressConnectors, c.ExecutionRoleARN
 	m.Idle, m.WireLogging, m.MaximumDuration = c.Idle, c.WireLogging, c.MaximumDuration
 	m.RunHookPayload, m.HasPayload = c.RunHookPayload, c.HasPayload
@@ -34,8 +34,9 @@ func scanVM(row scanner) (m MicroVM, seq int64, err error) {
 }
 
 // InsertMicroVM adds a microVM and claims the client token if there is one: all or nothing.
-// ErrTokenUsed: the token was claimed before. ErrConflict: the image is gone or being deleted.
-// ErrExists: the id or the endpoint address is in use.
+// ErrTokenUsed: the token was claimed before. ErrConflict: the version is gone or being deleted.
+// *ConnectorError: a connector is gone. ErrExists: the id or the endpoint address is in use.
+// *QuotaError: it is more than the account may have.
 func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken, e Event) error {
 	config := vmConfig{
 		m.IngressConnectors, m.EgressConnectors, m.ExecutionRoleARN,
@@ -45,12 +46,20 @@ func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken
 		if err := claimToken(ctx, tx, token); err != nil {
 			return err
 		}
+		if err := requireConnectors(ctx, tx, m.AccountID, m.EgressConnectors); err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `INSERT INTO microvms (id, account_id, region, image_id, image_arn, image_version, state, state_reason,
-				endpoint_id, endpoint_addr, config, started_at, suspended_at, terminated_at)
-			SELECT ?1, ?2, ?3, id, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14 FROM images WHERE id = ?4 AND state <> 'DELETING'`,
+				endpoint_id, endpoint_addr, memory_mib, config, started_at, suspended_at, terminated_at)
+			SELECT ?1, ?2, ?3, images.id, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+				FROM images JOIN image_versions v ON v.image_id = images.id
+				WHERE images.id = ?4 AND images.state <> 'DELETING' AND v.version = ?6 AND v.state = 'SUCCESSFUL'`,
 			m.ID, m.AccountID, m.Region, m.ImageID, m.ImageARN, m.ImageVersion, m.State, m.StateReason,
-			m.EndpointID, m.EndpointAddr, jsonOf(&config), nanos(m.StartedAt), nanos(m.SuspendedAt), nanos(m.TerminatedAt))
+			m.EndpointID, m.EndpointAddr, m.MemoryMiB, jsonOf(&config), nanos(m.StartedAt), nanos(m.SuspendedAt), nanos(m.TerminatedAt))
 		if err := mustChange(res, duplicate(err, ErrExists), ErrConflict); err != nil {
+			return err
+		}
+		if err := s.within(ctx, tx, m.AccountID, m.ImageID, QuotaMemory); err != nil {
 			return err
 		}
 		return s.addEvent(ctx, tx, e)
@@ -160,12 +169,6 @@ func (s *Store) UsedEndpointAddrs(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("list endpoint addresses: %w", err)
 	}
 	return addrs, nil
-}
-
-// CountLiveMicroVMs counts the microVMs of an image that are not TERMINATED; version "" is all versions.
-func (s *Store) CountLiveMicroVMs(ctx context.Context, imageID, version string) (int, error) {
-	return s.count(ctx, "microVMs", `SELECT count(*) FROM microvms WHERE image_id = ?1 AND state <> 'TERMINATED'
-		AND (?2 = '' OR image_version = ?2)`, imageID, version)
 }
 
 // PurgeTerminated removes at most limit microVMs that were terminated before the given time, with

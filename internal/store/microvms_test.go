@@ -122,6 +122,7 @@ func terminate(t testing.TB, s *Store, m MicroVM, at time.Time) {
 func TestListPagesStayPutWhileMicroVMsAreAdded(t *testing.T) {
 	s, ctx := openTest(t), context.Background()
 	app, other := addImage(t, s, "app"), addImage(t, s, "other")
+	addTestVersion(t, s, app)
 	var want []string
 	for n := range 25 {
 		i := app
@@ -129,7 +130,7 @@ func TestListPagesStayPutWhileMicroVMsAreAdded(t *testing.T) {
 			i = other
 		}
 		m := testVM(i, n)
-		if n%2 == 0 {
+		if n%5 != 0 && n%2 == 0 {
 			m.ImageVersion = "2.0"
 		}
 		require.NoError(t, s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID}))
@@ -163,14 +164,11 @@ func TestListPagesStayPutWhileMicroVMsAreAdded(t *testing.T) {
 	}
 }
 
-func TestLiveMicroVMsAreCountedAndListed(t *testing.T) {
+func TestLiveMicroVMsAreListed(t *testing.T) {
 	s, ctx := openTest(t), context.Background()
 	i := addImage(t, s, "app")
 	for n := range 4 {
 		m := testVM(i, n)
-		if n == 3 {
-			m.ImageVersion = "2.0"
-		}
 		require.NoError(t, s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID}))
 	}
 	terminate(t, s, testVM(i, 1), testTime)
@@ -178,11 +176,6 @@ func TestLiveMicroVMsAreCountedAndListed(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, live, 3)
 	require.Equal(t, "microvm-0", live[0].ID)
-	for version, want := range map[string]int{"": 3, "1.0": 2, "2.0": 1, "9.0": 0} {
-		n, err := s.CountLiveMicroVMs(ctx, i.ID, version)
-		require.NoError(t, err)
-		require.Equal(t, want, n, version)
-	}
 }
 
 func TestPurgeTakesOnlyWhatWasTerminatedLongAgo(t *testing.T) {

@@ -120,6 +120,7 @@ type MicroVM struct {
 	StateReason       string
 	EndpointID        string // UUID, differs from the id's
 	EndpointAddr      string // 127.x.y.z in address mode "ip", else ""
+	MemoryMiB         int    // its version's memory class
 	IngressConnectors []string
 	EgressConnectors  []string
 	ExecutionRoleARN  string
@@ -133,6 +134,29 @@ type MicroVM struct {
 	TerminatedAt      time.Time // zero unless TERMINATED
 }
 
+// Connector is a customer's network connector: a way out of microVMs into a network of theirs.
+type Connector struct {
+	ID           string // nc-<uuid>
+	ARN          string
+	AccountID    string
+	Region       string
+	Name         string // unique per account and region
+	State        string // spec NetworkConnectorState
+	Version      int64
+	Config       ConnectorConfig
+	Tags         map[string]string // nil when it was created without tags
+	LastModified time.Time
+}
+
+// ConnectorConfig is what an update of a network connector can change.
+type ConnectorConfig struct {
+	OperatorRoleARN string
+	Subnets         []string
+	SecurityGroups  []string
+	Protocol        string   // IPv4 or DualStack
+	ComputeTypes    []string // MicroVm
+}
+
 // Phase is one step of a launch, suspend, resume or build; the steps of one operation add up to its total.
 type Phase struct {
 	Name     string        `json:"name"`
@@ -143,7 +167,7 @@ type Phase struct {
 type Event struct {
 	ID        int64
 	Subject   string // image id or microVM id
-	Operation string // launch, suspend, resume, terminate, build, …
+	Operation string // launch, suspend, …; create, update, build 1.0, …, and "version 1.0" for a version's own states
 	From, To  string
 	Cause     string // api, idle, lifetime, traffic, shutdown, exit, …
 	RequestID string // of the API call that caused it, "" if none did
@@ -160,7 +184,7 @@ type ClientToken struct {
 	Operation     string // for example RunMicrovm
 	Token         string
 	Parameters    []byte // SHA-256 of the request without its token
-	ResultID      string // image id or microVM id
+	ResultID      string // image id, microVM id or network connector id
 	ResultVersion string // the image version made, "" for a microVM
 	CreatedAt     time.Time
 }

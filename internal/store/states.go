@@ -29,11 +29,16 @@ const (
 	VersionSuccessful   = "SUCCESSFUL"
 	VersionFailed       = "FAILED"
 	VersionDeleting     = "DELETING"
+	VersionDeleted      = "DELETED" // in events only: a deleted version has no row
 	VersionDeleteFailed = "DELETE_FAILED"
 
 	StatusActive   = "ACTIVE"
 	StatusInactive = "INACTIVE"
 )
+
+// ConnectorActive is the state of a network connector that can be used (spec/api.md 6). There is
+// nothing to wait for before it, so no row has another state; a deleted connector has no row.
+const ConnectorActive = "ACTIVE"
 
 // States of a build (spec/behaviour.md 3).
 const (

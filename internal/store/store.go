@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -48,11 +47,9 @@ type Store struct {
 	reader *sql.DB
 
 	transitionVM, insertEvent *sql.Stmt // on writer: on the suspend and wake path
-	selectVM                  *sql.Stmt // on reader
+	selectVM, selectKey       *sql.Stmt // on reader
 
-	// credMu guards creds, the access keys looked up so far. Keys never change.
-	credMu sync.RWMutex
-	creds  map[string]Credential
+	quotas Quotas // set once, before the store is shared
 }
 
 //go:embed migrations/*.sql
@@ -68,7 +65,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("create database: %w", err)
 	}
-	s := &Store{creds: make(map[string]Credential)}
+	s := &Store{}
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
 	}
@@ -101,6 +98,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		{s.writer, &s.transitionVM, transitionVMSQL},
 		{s.writer, &s.insertEvent, insertEventSQL},
 		{s.reader, &s.selectVM, selectVM + " WHERE id = ?"},
+		{s.reader, &s.selectKey, selectCredential + " WHERE access_key_id = ?"},
 	} {
 		stmt, err := p.db.PrepareContext(ctx, p.text)
 		if err != nil {
@@ -150,12 +148,17 @@ func dsn(path string, pragmas ...string) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
+// provider takes a database step by step to the present schema.
+func provider(db *sql.DB) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+}
+
+func migrate(ctx context.Context, db *sql.DB) error {
+	p, err := provider(db)
 	if err != nil {
 		return err
 	}

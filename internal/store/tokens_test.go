@@ -137,3 +137,39 @@ func TestEventsPageNewestFirst(t *testing.T) {
 	require.Zero(t, next)
 	require.Equal(t, []string{"1", "0"}, []string{events[0].Detail, events[1].Detail})
 }
+
+func TestAnotherProcessAddsAndDeletesAccessKeys(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dormouse.db")
+	daemon, cli, ctx := openAt(t, path), openAt(t, path), context.Background()
+	require.NoError(t, cli.CreateAccount(ctx, Account{ID: "111111111111", Name: "team", CreatedAt: testTime.Add(time.Hour)}))
+	c := NewCredential("111111111111", testTime)
+	require.NoError(t, cli.CreateCredential(ctx, c))
+	got, err := daemon.Credential(ctx, c.AccessKeyID)
+	require.NoError(t, err)
+	require.Equal(t, c, got)
+	listed, err := daemon.Credentials(ctx, "111111111111")
+	require.NoError(t, err)
+	require.Equal(t, []Credential{c}, listed)
+	listed, err = daemon.Credentials(ctx, "")
+	require.NoError(t, err)
+	require.Len(t, listed, 2)
+
+	require.NoError(t, cli.DeleteCredential(ctx, c.AccessKeyID))
+	_, err = daemon.Credential(ctx, c.AccessKeyID)
+	require.ErrorIs(t, err, ErrNotFound, "at once")
+	require.ErrorIs(t, cli.DeleteCredential(ctx, c.AccessKeyID), ErrNotFound)
+
+	accounts, err := daemon.Accounts(ctx)
+	require.NoError(t, err)
+	require.Len(t, accounts, 2)
+	require.Equal(t, []string{DefaultAccountID, "111111111111"}, []string{accounts[0].ID, accounts[1].ID})
+	for _, name := range []string{"team", "111111111111"} {
+		a, err := daemon.Account(ctx, name)
+		require.NoError(t, err)
+		require.Equal(t, accounts[1], a)
+	}
+	for _, name := range []string{"", "nobody"} {
+		_, err := daemon.Account(ctx, name)
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+}

@@ -13,8 +13,16 @@ func scanVersion(row scanner) (v ImageVersion, err error) {
 	return v, err
 }
 
-// addVersion inserts a version and its build.
+// addVersion inserts a version and its build; e is the event of its image that goes with it.
+// *ConnectorError: its connector is gone.
 func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, v ImageVersion, b Build, e Event) error {
+	var account string
+	if err := tx.QueryRowContext(ctx, `SELECT account_id FROM images WHERE id = ?`, v.ImageID).Scan(&account); err != nil {
+		return missing(err)
+	}
+	if err := requireConnectors(ctx, tx, account, v.Config.EgressConnectors); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO image_versions (image_id, major, version, state, status, config, created_at, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		v.ImageID, v.Major, v.Version, v.State, v.Status, jsonOf(&v.Config), nanos(v.CreatedAt), nanos(v.UpdatedAt))
@@ -24,26 +32,34 @@ func (s *Store) addVersion(ctx context.Context, tx *sql.Tx, v ImageVersion, b Bu
 	if err := insertBuild(ctx, tx, b); err != nil {
 		return err
 	}
-	return s.addEvent(ctx, tx, e)
+	return s.addEvents(ctx, tx, []Event{e, e.OfVersion(v.Version, "", v.State)})
+}
+
+// OfVersion is the event of a version that goes with one of its image.
+func (e Event) OfVersion(version, from, to string) Event {
+	return Event{
+		Subject: e.Subject, Operation: "version " + version, From: from, To: to,
+		Cause: e.Cause, RequestID: e.RequestID, At: e.At,
+	}
 }
 
 // AddVersion gives an image that is in one of the states from its next version and that
 // version's build, moves the image to UPDATING and claims the client token if there is one: all
 // or nothing. The number of the version (v.Major, v.Version, and the build's and the token's) is
-// handed out here, because only the transaction knows it; the version comes back with it.
-// ErrTokenUsed, ErrNotFound and ErrConflict as in CreateImage and ChangeImage.
+// handed out here, because only the transaction knows it; the version comes back with it, and
+// e gets it as its detail, and the states of the image.
+// ErrTokenUsed, ErrNotFound, ErrConflict, *QuotaError and *ConnectorError as in CreateImage and ChangeImage.
 func (s *Store) AddVersion(ctx context.Context, from []string, v ImageVersion, b Build, token *ClientToken, e Event) (ImageVersion, Build, error) {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		change := ImageChange{ImageID: v.ImageID, From: from, To: ImageUpdating, At: v.CreatedAt}
-		if err := changeImageState(ctx, tx, change); err != nil {
-			return err
-		}
-		err := tx.QueryRowContext(ctx, `UPDATE images SET last_major = last_major + 1 WHERE id = ? RETURNING last_major`, v.ImageID).Scan(&v.Major)
+		var accountID string
+		err := tx.QueryRowContext(ctx, `UPDATE images SET last_major = last_major + 1 WHERE id = ? RETURNING last_major, account_id, state`, v.ImageID).
+			Scan(&v.Major, &accountID, &e.From)
 		if err != nil {
-			return err
+			return missing(err)
 		}
 		v.Version = fmt.Sprintf("%d.0", v.Major)
 		b.Version = v.Version
+		// Before the state is looked at: a request that is sent again is no conflict with itself.
 		if token != nil {
 			numbered := *token
 			numbered.ResultVersion = v.Version
@@ -51,7 +67,14 @@ func (s *Store) AddVersion(ctx context.Context, from []string, v ImageVersion, b
 				return err
 			}
 		}
-		return s.addVersion(ctx, tx, v, b, e)
+		if err := changeImageState(ctx, tx, ImageChange{ImageID: v.ImageID, From: from, To: ImageUpdating, At: v.CreatedAt}); err != nil {
+			return err
+		}
+		e.To, e.Detail = ImageUpdating, "version "+v.Version
+		if err := s.addVersion(ctx, tx, v, b, e); err != nil {
+			return err
+		}
+		return s.within(ctx, tx, accountID, v.ImageID, QuotaVersions, QuotaBuilds)
 	})
 	if err != nil {
 		return ImageVersion{}, Build{}, fmt.Errorf("add version to image %s: %w", v.ImageID, err)
@@ -90,21 +113,4 @@ func (s *Store) ListVersions(ctx context.Context, imageID string, p Page) ([]Ima
 		return nil, 0, fmt.Errorf("list versions of image %s: %w", imageID, err)
 	}
 	return versions, next, nil
-}
-
-// CountVersions counts the versions of an image, failed ones included.
-func (s *Store) CountVersions(ctx context.Context, imageID string) (int, error) {
-	return s.count(ctx, "versions", `SELECT count(*) FROM image_versions WHERE image_id = ?`, imageID)
-}
-
-// DeleteVersion removes a version and its builds, or returns ErrNotFound.
-func (s *Store) DeleteVersion(ctx context.Context, imageID, version string) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `DELETE FROM image_versions WHERE image_id = ? AND version = ?`, imageID, version)
-		return mustChange(res, err, ErrNotFound)
-	})
-	if err != nil {
-		return fmt.Errorf("delete version %s of image %s: %w", version, imageID, err)
-	}
-	return nil
 }

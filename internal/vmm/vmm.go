@@ -11,6 +11,9 @@ import (
 // ErrExited means the VMM process is gone, so nothing can be asked of the machine any more.
 var ErrExited = errors.New("the VMM process has exited")
 
+// LogFile is the name of the file in a machine's run folder that the VMM prints to.
+const LogFile = "vmm.log"
+
 // Config describes one machine. Every machine restored from a snapshot must be described as
 // the one the snapshot was taken of, but for Dir and Data.
 type Config struct {
@@ -19,8 +22,10 @@ type Config struct {
 	MemoryMiB int
 	Memory    string // file that holds guest memory
 	Root      string // read-only disk, a file
-	Data      string // writable disk, a file; in Prepare it may be "" and come by AttachData
-	DataBytes int64  // size of Data
+	Data      string // writable disk, a file; one put there by AttachData has the same size
+
+	// Ahead: nobody waits for this machine yet, so whatever makes it faster later may take its time.
+	Ahead bool
 
 	// Only a boot needs these; a restored guest has its kernel in memory.
 	Kernel      string
@@ -46,7 +51,8 @@ type Driver interface {
 
 // Machine is one VMM process. Its methods are not safe for concurrent use, but for Memory, Done, Kill and PID.
 type Machine interface {
-	// AttachData puts a file behind the writable disk of a prepared machine that has not loaded yet.
+	// AttachData puts another file behind the writable disk of a prepared machine that has not loaded
+	// yet, and lets go of Config.Data.
 	AttachData(ctx context.Context, path string) error
 	// Memory gives access to guest memory. Pages of a checkpoint go in before Load, because
 	// loading the device state reads the virtqueues in guest memory.
@@ -64,7 +70,8 @@ type Machine interface {
 	// Network connects to the guest's network card: frames with a length of 4 bytes before each.
 	// One connection at a time; a new one is possible after the old one was closed.
 	Network(ctx context.Context) (net.Conn, error)
-	// Console returns the end of what the guest wrote to its serial console, at most 64 KiB.
+	// Console returns what the guest wrote to its serial console since the last call, of which the
+	// VMM keeps the newest 64 KiB.
 	Console(ctx context.Context) ([]byte, error)
 	// PID is the VMM's process id.
 	PID() int

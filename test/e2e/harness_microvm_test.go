@@ -1,18 +1,20 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/extension"
 )
 
 // httpLimit bounds a request to an endpoint; it is longer than requests are parked.
@@ -202,29 +204,19 @@ func (v *microVM) vmm() int {
 }
 
 // event is a state change as `dormouse events` prints it; durations are nanoseconds.
-type event struct {
-	Operation, From, To, Cause, Detail, RequestID string
-	Phases                                        []struct {
-		Name     string
-		Duration time.Duration
-	}
-	At time.Time
-}
-
 // events lists the VM's events, oldest first, of one operation.
-func (v *microVM) events(operation string) []event {
+func (v *microVM) events(operation string) []extension.Event {
 	v.t.Helper()
-	text, err := v.host.Command(context.Background(), "events", v.id)
+	text, err := v.host.Command(context.Background(), "events", v.id, "--output", "json", "--lines", "0")
 	require.NoError(v.t, err)
-	var all []event
-	for lines := json.NewDecoder(bytes.NewReader(text)); lines.More(); {
-		var e event
-		require.NoError(v.t, lines.Decode(&e))
+	var all, of []extension.Event
+	require.NoError(v.t, json.Unmarshal(text, &all))
+	for _, e := range slices.Backward(all) {
 		if e.Operation == operation {
-			all = append([]event{e}, all...)
+			of = append(of, e)
 		}
 	}
-	return all
+	return of
 }
 
 // open sends a request with a token and returns the response as soon as it begins.
@@ -241,9 +233,9 @@ func (v *microVM) open(method, path string, body io.Reader) *http.Response {
 
 // requireEvents waits until an operation has been recorded so many times: the daemon lets requests
 // through first and records the wake then.
-func (v *microVM) requireEvents(operation string, count int) []event {
+func (v *microVM) requireEvents(operation string, count int) []extension.Event {
 	v.t.Helper()
-	var events []event
+	var events []extension.Event
 	eventually(v.t, stateLimit, "events of a "+operation, func() (bool, any) {
 		events = v.events(operation)
 		return len(events) >= count, events

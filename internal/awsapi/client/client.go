@@ -80,6 +80,28 @@ func (c *Client) Do(ctx context.Context, operation string, in, out any) error {
 	return nil
 }
 
+// Get sends a GET request for a path beyond the service model. The body of the answer, which is a
+// success, is the caller's to close; what the server refuses is returned as *awsapi.Error.
+func (c *Client) Get(ctx context.Context, rawPath string, query url.Values) (*http.Response, error) {
+	request, err := c.signed(ctx, &awsapi.Request{Method: http.MethodGet, RawPath: rawPath, Query: query})
+	if err != nil {
+		return nil, fmt.Errorf("prepare GET %s: %w", rawPath, err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("GET %s: %w", rawPath, err)
+	}
+	if response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of GET %s: %w", rawPath, err)
+	}
+	return nil, awsapi.ReadError(response.StatusCode, response.Header, body)
+}
+
 // signed makes the HTTP request of a call.
 func (c *Client) signed(ctx context.Context, call *awsapi.Request) (*http.Request, error) {
 	target, err := url.Parse(c.endpoint + call.RawPath)

@@ -225,3 +225,48 @@ func (c *Client) UpdateMicrovmImageVersion(ctx context.Context, in *awsapi.Updat
 	}
 	return out, nil
 }
+
+// CreateNetworkConnector calls the operation of that name.
+func (c *Client) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateNetworkConnectorInput) (*awsapi.CreateNetworkConnectorOutput, error) {
+	out := new(awsapi.CreateNetworkConnectorOutput)
+	if err := c.Do(ctx, "CreateNetworkConnector", in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DeleteNetworkConnector calls the operation of that name.
+func (c *Client) DeleteNetworkConnector(ctx context.Context, in *awsapi.DeleteNetworkConnectorInput) (*awsapi.DeleteNetworkConnectorOutput, error) {
+	out := new(awsapi.DeleteNetworkConnectorOutput)
+	if err := c.Do(ctx, "DeleteNetworkConnector", in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetNetworkConnector calls the operation of that name.
+func (c *Client) GetNetworkConnector(ctx context.Context, in *awsapi.GetNetworkConnectorInput) (*awsapi.GetNetworkConnectorOutput, error) {
+	out := new(awsapi.GetNetworkConnectorOutput)
+	if err := c.Do(ctx, "GetNetworkConnector", in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListNetworkConnectors calls the operation of that name.
+func (c *Client) ListNetworkConnectors(ctx context.Context, in *awsapi.ListNetworkConnectorsInput) (*awsapi.ListNetworkConnectorsOutput, error) {
+	out := new(awsapi.ListNetworkConnectorsOutput)
+	if err := c.Do(ctx, "ListNetworkConnectors", in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdateNetworkConnector calls the operation of that name.
+func (c *Client) UpdateNetworkConnector(ctx context.Context, in *awsapi.UpdateNetworkConnectorInput) (*awsapi.UpdateNetworkConnectorOutput, error) {
+	out := new(awsapi.UpdateNetworkConnectorOutput)
+	if err := c.Do(ctx, "UpdateNetworkConnector", in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}

@@ -3,7 +3,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"go/format"
@@ -36,8 +35,8 @@ func generate(spec string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := new(model)
-	if err := json.Unmarshal(raw, m); err != nil {
+	m, err := readModel(raw)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", spec, err)
 	}
 

@@ -7,15 +7,44 @@ import (
 	"slices"
 )
 
-// model is the part of spec/model.json that code is generated from.
+// model is the part of spec/model.json that code is generated from. Once it is read, operations,
+// shapes and enums are those of all services together.
 type model struct {
+	Service struct {
+		Name string `json:"endpointsId"`
+	} `json:"service"`
 	Operations ordered[operation] `json:"operations"`
 	Shapes     ordered[shape]     `json:"shapes"`
 	Enums      ordered[[]string]  `json:"enums"`
 	Errors     ordered[failure]   `json:"errors"`
+	Companions ordered[companion] `json:"companionServices"`
+
+	services ordered[ordered[failure]] // the errors of every service
+}
+
+// readModel reads spec/model.json.
+func readModel(text []byte) (*model, error) {
+	m := new(model)
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, err
+	}
+	for i := range m.Operations {
+		m.Operations[i].T.Service = m.Service.Name
+	}
+	m.services = ordered[ordered[failure]]{{m.Service.Name, m.Errors}}
+	for _, c := range m.Companions {
+		if err := m.join(c.Name, c.T); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return m, nil
 }
 
 type operation struct {
+	Service string `json:"-"`
+	// Omits is that absent members are left out of answers; else they are null.
+	Omits bool `json:"-"`
+
 	Method string         `json:"method"`
 	URI    string         `json:"uri"`
 	Status int            `json:"status"`
@@ -47,6 +76,9 @@ type shape struct {
 	Enum       []string `json:"enum"`
 	EnumName   string   `json:"enumName"`
 	Sensitive  bool     `json:"sensitive"`
+
+	Format string `json:"-"` // of a timestamp: "iso8601", else a number of seconds
+	Omits  bool   `json:"-"` // of a named shape, as in operation
 
 	Required         bool   `json:"required"`
 	In               string `json:"in"` // uri, query, body, header

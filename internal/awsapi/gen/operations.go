@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"text/template"
 )
 
@@ -31,10 +33,10 @@ func (UnimplementedBackend) {{.Name}}(context.Context, *{{.Name}}Input) (*{{.Nam
 	return nil, unimplemented("{{.Name}}")
 }
 {{end}}
-// Operations are all operations of the service, by name.
+// Operations are all operations of the service and of its companions, by name.
 var Operations = byName([]*Operation{
 {{- range .Operations}}
-	{Name: "{{.Name}}", Method: "{{.T.Method}}", Path: "{{.T.URI}}", Status: {{.T.Status}}, input: input{{.Name}}, invoke: invoke(Backend.{{.Name}})},
+	{Service: "{{.T.Service}}", Name: "{{.Name}}", Method: "{{.T.Method}}", Path: "{{.T.URI}}", Status: {{.T.Status}}, input: input{{.Name}}, invoke: invoke(Backend.{{.Name}})},
 {{- end}}
 })
 `))
@@ -63,21 +65,34 @@ func (c *Client) {{.Name}}(ctx context.Context, in *awsapi.{{.Name}}Input) (*aws
 {{end}}`))
 
 // writeErrors writes the modelled errors: HTTP status, and the members of their bodies.
-func writeErrors(m *model, b *bytes.Buffer) error { return errorsText.Execute(b, m) }
+func writeErrors(m *model, b *bytes.Buffer) error {
+	names := map[string]bool{}
+	for _, service := range m.services {
+		for _, e := range service.T {
+			names[e.Name] = true
+		}
+	}
+	return errorsText.Execute(b, map[string]any{"Names": slices.Sorted(maps.Keys(names)), "Services": m.services})
+}
 
 var errorsText = template.Must(template.New("errors").Parse(`package awsapi
 
-// The errors of the service model.
+// The errors of the service models.
 const (
-{{- range .Errors}}
-	{{.Name}} ErrorCode = "{{.Name}}"
+{{- range .Names}}
+	{{.}} ErrorCode = "{{.}}"
 {{- end}}
 )
 
-// modelledErrors has the HTTP status of every modelled error and the members its body declares.
-var modelledErrors = map[ErrorCode]errorKind{
-{{- range .Errors}}
-	{{.Name}}: {status: {{.T.Status}}, members: []string{ {{- range .T.Members}}{{if not .T.In}}"{{.Name}}",{{end}}{{end -}} }},
+// modelledErrors has, by service, the HTTP status of every modelled error and the members its
+// body declares.
+var modelledErrors = map[string]map[ErrorCode]errorKind{
+{{- range .Services}}
+	"{{.Name}}": {
+	{{- range .T}}
+		{{.Name}}: {status: {{.T.Status}}, members: []string{ {{- range .T.Members}}{{if not .T.In}}"{{.Name}}",{{end}}{{end -}} }},
+	{{- end}}
+	},
 {{- end}}
 }
 `))

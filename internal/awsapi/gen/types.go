@@ -20,17 +20,17 @@ func writeTypes(m *model, b *bytes.Buffer) error {
 		if s.T.Kind == "union" {
 			b.WriteString("// Exactly one member is set.\n")
 		}
-		if err := m.writeStruct(b, s.Name, s.T.Members, s.T.Kind); err != nil {
+		if err := m.writeStruct(b, s.Name, s.T.Members, s.T.Kind, s.T.Omits); err != nil {
 			return err
 		}
 	}
 	for _, op := range m.Operations {
 		fmt.Fprintf(b, "// %sInput is what %s is called with.\n", op.Name, op.Name)
-		if err := m.writeStruct(b, op.Name+"Input", op.T.Input, "input"); err != nil {
+		if err := m.writeStruct(b, op.Name+"Input", op.T.Input, "input", op.T.Omits); err != nil {
 			return err
 		}
 		fmt.Fprintf(b, "// %sOutput is what %s answers.\n", op.Name, op.Name)
-		if err := m.writeStruct(b, op.Name+"Output", op.T.Output, "output"); err != nil {
+		if err := m.writeStruct(b, op.Name+"Output", op.T.Output, "output", op.T.Omits); err != nil {
 			return err
 		}
 	}
@@ -46,11 +46,14 @@ func writeEnum(b *bytes.Buffer, e entry[[]string]) {
 	b.WriteString(")\n\n")
 }
 
-// camel turns CREATE_FAILED into CreateFailed.
+// camel turns CREATE_FAILED into CreateFailed; a word with small letters stays as it is.
 func camel(v string) string {
 	var out strings.Builder
 	for word := range strings.SplitSeq(v, "_") {
-		out.WriteString(word[:1] + strings.ToLower(word[1:]))
+		if word == strings.ToUpper(word) {
+			word = word[:1] + strings.ToLower(word[1:])
+		}
+		out.WriteString(exported(word))
 	}
 	return out.String()
 }
@@ -59,8 +62,9 @@ func camel(v string) string {
 func exported(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
 // writeStruct writes one structure. Requests and unions leave absent members out of their JSON;
-// everything a server answers carries them as null, as the live service does.
-func (m *model) writeStruct(b *bytes.Buffer, name string, members ordered[shape], kind string) error {
+// everything a server answers carries them as null, as the live service does, unless the service
+// omits them.
+func (m *model) writeStruct(b *bytes.Buffer, name string, members ordered[shape], kind string, omits bool) error {
 	fmt.Fprintf(b, "type %s struct {\n", name)
 	for _, member := range members {
 		goType, err := m.goType(member.T, kind)
@@ -68,7 +72,7 @@ func (m *model) writeStruct(b *bytes.Buffer, name string, members ordered[shape]
 			return fmt.Errorf("%s.%s: %w", name, member.Name, err)
 		}
 		tag := member.Name
-		if kind == "union" || kind == "input" && !member.T.Required {
+		if kind == "union" || (kind == "input" || omits) && !member.T.Required {
 			tag += ",omitzero"
 		}
 		fmt.Fprintf(b, "%s %s `json:%q`", exported(member.Name), goType, tag)
@@ -118,6 +122,9 @@ func (m *model) scalarType(s shape) (string, error) {
 	case "boolean":
 		return "bool", nil
 	case "timestamp":
+		if s.Format == "iso8601" {
+			return "ISOTimestamp", nil
+		}
 		return "Timestamp", nil
 	}
 	return "", fmt.Errorf("unknown type %q", s.Type)

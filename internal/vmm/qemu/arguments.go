@@ -19,8 +19,9 @@ const (
 
 // Names that QMP commands use.
 const (
-	dataNode     = "data"  // format node of the writable disk; its file node changes
+	dataNode     = "data"  // format node of the writable disk; its file node may change
 	dataFileNode = "data0" // file node of the writable disk at start
+	attachedNode = "data1" // file node of the writable disk after AttachData
 	consoleID    = "console"
 	consoleBytes = 64 << 10
 )
@@ -30,7 +31,6 @@ const (
 const (
 	monitorSocket = "qmp.sock"
 	networkSocket = "net.sock"
-	logFile       = "vmm.log"
 )
 
 // sandbox takes away what QEMU does not need here: no new processes, no privileges, no
@@ -81,14 +81,12 @@ func (d *Driver) arguments(cfg vmm.Config, mode mode) []string {
 	return append(args, "-kernel", cfg.Kernel, "-initrd", cfg.Initrd, "-append", cfg.CommandLine)
 }
 
-// dataFile is the writable disk; without a file it is a null device of the same size, to be
-// replaced by AttachData. no-flush: a guest disk only has to outlive the guest, and suspend
-// syncs it once, so a guest's own flushes need not wait for the host's disk.
+// dataFile is the writable disk. no-flush: a guest disk only has to outlive the guest, and suspend
+// syncs it once, so a guest's own flushes need not wait for the host's disk. No lock: a suspended VM
+// may be woken while the paused VMM it had still takes its time to end after a SIGKILL, holding its
+// lock; that one never writes again. The caller knows who may.
 func dataFile(cfg vmm.Config) string {
-	if cfg.Data == "" {
-		return fmt.Sprintf("driver=null-co,node-name=%s,size=%d", dataFileNode, cfg.DataBytes)
-	}
-	return fmt.Sprintf("driver=file,node-name=%s,cache.no-flush=on,discard=unmap,filename=%s", dataFileNode, escape(cfg.Data))
+	return fmt.Sprintf("driver=file,node-name=%s,locking=off,cache.no-flush=on,discard=unmap,filename=%s", dataFileNode, escape(cfg.Data))
 }
 
 // escape doubles commas, as QEMU's option syntax wants.

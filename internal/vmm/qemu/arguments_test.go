@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestTheMachineIsTheOneSnapshotsWereTakenOf(t *testing.T) {
 	config := vmm.Config{
 		Dir: "/run/1", CPUs: 2, MemoryMiB: 4096, Memory: "/images/a,b/memory", Root: "/images/a,b/rootfs.img",
-		DataBytes: 8 << 30,
+		Data: "/run/1/disk.img",
 	}
 	booted := config
 	booted.Data, booted.Kernel, booted.Initrd, booted.CommandLine = "/images/a,b/disk.img", "/boot/kernel", "/boot/initrd", "console=ttyS0 quiet"
@@ -41,7 +41,7 @@ func TestTheMachineIsTheOneSnapshotsWereTakenOf(t *testing.T) {
 }
 
 func TestBootedAndRestoredMachinesHaveTheSameDevices(t *testing.T) {
-	d, config := &Driver{accelerator: TCG}, vmm.Config{CPUs: 1, MemoryMiB: 512, DataBytes: 1 << 30}
+	d, config := &Driver{accelerator: TCG}, vmm.Config{CPUs: 1, MemoryMiB: 512, Data: "/disk.img"}
 	devices := func(mode mode) (found []string) {
 		arguments := d.arguments(config, mode)
 		for i, a := range arguments {

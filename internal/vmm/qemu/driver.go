@@ -47,6 +47,9 @@ func New(ctx context.Context, binary string, accelerator Accelerator) (*Driver, 
 	if match == nil {
 		return nil, fmt.Errorf("ask QEMU for its version: unexpected answer %q", strings.SplitN(string(out), "\n", 2)[0])
 	}
+	if err := withoutHugePages(); err != nil {
+		return nil, err
+	}
 	return &Driver{binary: path, version: string(match[1]), accelerator: accelerator}, nil
 }
 
@@ -97,6 +100,9 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, mode mode) (vmm.Mach
 			_ = m.Kill()
 			return nil, fmt.Errorf("start QEMU: %w", err)
 		}
+	}
+	if cfg.Ahead && d.accelerator == TCG {
+		_ = m.warmTranslator() // without it this machine is only slower
 	}
 	return m, nil
 }

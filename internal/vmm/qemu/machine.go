@@ -48,16 +48,16 @@ func (m *machine) AttachData(ctx context.Context, path string) error {
 		return fmt.Errorf("attach the disk: %w", err)
 	}
 	defer file.Close()
-	const node = "data1"
-	// No lock: a suspended VM may be woken while the paused VMM it had still takes its time to end
-	// after a SIGKILL, holding its lock; that one never writes again. The caller knows who may.
 	err = m.withSet(ctx, dataSet, file, func(path string) error {
-		add := object{"driver": "file", "node-name": node, "filename": path, "locking": "off", "discard": "unmap", "cache": object{"no-flush": true}}
+		add := object{"driver": "file", "node-name": attachedNode, "filename": path, "locking": "off", "discard": "unmap", "cache": object{"no-flush": true}}
 		if err := m.monitor.execute(ctx, "blockdev-add", add, nil); err != nil {
 			return err
 		}
-		reopen := object{"options": []object{{"driver": "raw", "node-name": dataNode, "discard": "unmap", "file": node}}}
-		return m.monitor.execute(ctx, "blockdev-reopen", reopen, nil)
+		reopen := object{"options": []object{{"driver": "raw", "node-name": dataNode, "discard": "unmap", "file": attachedNode}}}
+		if err := m.monitor.execute(ctx, "blockdev-reopen", reopen, nil); err != nil {
+			return err
+		}
+		return m.monitor.execute(ctx, "blockdev-del", object{"node-name": dataFileNode}, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("attach the disk: %w", err)

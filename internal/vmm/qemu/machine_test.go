@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
 // over returns a machine whose QEMU is q.
@@ -36,12 +38,13 @@ func scratchFile(t *testing.T) *os.File {
 
 func TestADiskIsAttachedByDescriptor(t *testing.T) {
 	m, q := over(t)
-	orders := q.answering([]string{agreed}, []string{agreed}, []string{agreed}, []string{agreed})
+	orders := q.answering([]string{agreed}, []string{agreed}, []string{agreed}, []string{agreed}, []string{agreed})
 	require.NoError(t, m.AttachData(t.Context(), scratchFile(t).Name()))
 	require.Equal(t, []string{
 		`add-fd {"fdset-id":1} (1 files)`,
 		`blockdev-add {"cache":{"no-flush":true},"discard":"unmap","driver":"file","filename":"/dev/fdset/1","locking":"off","node-name":"data1"} (0 files)`,
 		`blockdev-reopen {"options":[{"discard":"unmap","driver":"raw","file":"data1","node-name":"data"}]} (0 files)`,
+		`blockdev-del {"node-name":"data0"} (0 files)`,
 		`remove-fd {"fdset-id":1} (0 files)`,
 	}, said(<-orders))
 }
@@ -68,7 +71,7 @@ func TestLoadEndsWhenQEMUSaysThatItHasLoaded(t *testing.T) {
 
 func TestLoadTellsWhatQEMUPrintedWhenItRefuses(t *testing.T) {
 	m, q := over(t)
-	require.NoError(t, os.WriteFile(filepath.Join(m.process.dir, logFile), []byte("qemu: Unknown savevm section\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(m.process.dir, vmm.LogFile), []byte("qemu: Unknown savevm section\n"), 0o600))
 	orders := q.answering([]string{agreed}, []string{agreed, `{"event": "MIGRATION", "data": {"status": "failed"}}`})
 	require.EqualError(t, m.Load(t.Context(), scratchFile(t)), "load device state: QEMU refused it; QEMU says: qemu: Unknown savevm section")
 	said(<-orders)

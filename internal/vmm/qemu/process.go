@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
 // process is one QEMU process, a child of this daemon or of an earlier one.
@@ -23,7 +25,7 @@ type process struct {
 // spawn starts QEMU in its own session, with the run folder as working folder, so that it
 // outlives a daemon that crashes and the next one can adopt it.
 func spawn(binary string, args []string, dir string) (*process, error) {
-	log, err := os.OpenFile(filepath.Join(dir, logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(filepath.Join(dir, vmm.LogFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +56,7 @@ func (p *process) kill() error {
 
 // lastWords is the end of what QEMU printed, for error messages.
 func (p *process) lastWords() string {
-	log, err := os.Open(filepath.Join(p.dir, logFile))
+	log, err := os.Open(filepath.Join(p.dir, vmm.LogFile))
 	if err != nil {
 		return ""
 	}

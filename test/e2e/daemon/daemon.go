@@ -43,7 +43,7 @@ type Daemon struct {
 // New chooses ports and makes the data folder under root ("" = the system's temporary folder). It
 // starts nothing yet.
 func New(ctx context.Context, root string) (*Daemon, error) {
-	binary, err := binary(ctx)
+	binary, err := Binary(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +66,8 @@ func New(ctx context.Context, root string) (*Daemon, error) {
 	return d, os.Mkdir(d.Dir, 0o700)
 }
 
-// binary is $DORMOUSE_BIN, or bin/dormouse of this repository, which is built where it is missing.
-func binary(ctx context.Context) (string, error) {
+// Binary is $DORMOUSE_BIN, or bin/dormouse of this repository, which is built where it is missing.
+func Binary(ctx context.Context) (string, error) {
 	if path := os.Getenv("DORMOUSE_BIN"); path != "" {
 		return filepath.Abs(path)
 	}

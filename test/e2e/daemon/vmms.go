@@ -49,6 +49,20 @@ func (d *Daemon) VMMOf(microVM string) (int, error) {
 	return 0, err
 }
 
+// VMMsUsing lists the daemon's VMMs that have a file of a folder open, deleted ones included.
+func (d *Daemon) VMMsUsing(folder string) (found []VMM, err error) {
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(folder)); err == nil {
+		folder = filepath.Join(parent, filepath.Base(folder))
+	}
+	all, err := d.VMMs()
+	for _, vmm := range all {
+		if _, uses := openUnder(filepath.Join("/proc", strconv.Itoa(vmm.PID)), folder); uses {
+			found = append(found, vmm)
+		}
+	}
+	return found, err
+}
+
 // isVMMIn tells whether a process is a QEMU whose working folder or command line is in a folder. A
 // process that ends meanwhile is none.
 func isVMMIn(process, folder string) bool {
@@ -62,19 +76,25 @@ func isVMMIn(process, folder string) bool {
 
 // openMicroVM is the name of the folder under microvms of which a process has a file open.
 func openMicroVM(process, microvms string) string {
+	file, _ := openUnder(process, microvms)
+	id, _, _ := strings.Cut(file, string(filepath.Separator))
+	return id
+}
+
+// openUnder is a file of a folder, relative to it, that a process has open, if there is one.
+func openUnder(process, folder string) (file string, found bool) {
 	descriptors, err := os.ReadDir(filepath.Join(process, "fd"))
 	if err != nil {
-		return ""
+		return "", false
 	}
 	for _, descriptor := range descriptors {
 		path, err := os.Readlink(filepath.Join(process, "fd", descriptor.Name()))
 		if err != nil {
 			continue
 		}
-		if rest, inside := strings.CutPrefix(path, microvms+string(filepath.Separator)); inside {
-			id, _, _ := strings.Cut(rest, string(filepath.Separator))
-			return id
+		if rest, inside := strings.CutPrefix(path, folder+string(filepath.Separator)); inside {
+			return rest, true
 		}
 	}
-	return ""
+	return "", false
 }

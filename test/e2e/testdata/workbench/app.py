@@ -64,7 +64,7 @@ class App(Handler):
          "/built": self.show_built, "/hook-stream": self.stream_hooks, "/socket": self.open_socket}[self.path]()
 
     def do_POST(self):
-        {"/mirror": self.mirror, "/dial": self.dial, "/exit": self.exit, "/refuse-suspend": self.refuse_suspend}[self.path]()
+        {"/mirror": self.mirror, "/dial": self.dial, "/exit": self.exit, "/print": self.print, "/refuse-suspend": self.refuse_suspend}[self.path]()
 
     def show_headers(self):
         self.answer({"peer": self.client_address[0], "headers": self.headers.items()})
@@ -125,6 +125,11 @@ class App(Handler):
         self.answer({})
         os._exit(code)
 
+    def print(self):
+        """Writes the request to standard output, a line."""
+        print(self.read_body().decode(), flush=True)
+        self.answer({})
+
     def refuse_suspend(self):
         state.refuse_suspend = True
         self.answer({})
@@ -171,6 +176,7 @@ class Hooks(Handler):
     def do_POST(self):
         name = self.path.removeprefix(HOOK_PATH)
         body = self.read_body()
+        print("hook", name, flush=True)
         with state.called:
             state.hooks.append(name)
             state.called.notify_all()

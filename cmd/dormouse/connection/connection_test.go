@@ -1,0 +1,77 @@
+package connection
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// dataDir is the folder of a daemon.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		CredentialsFile: `{"accountId":"000000000000","accessKeyId":"AKDIR","secretAccessKey":"dir secret"}`,
+		DaemonFile:      `{"api":"127.0.0.1:7070","s3":"127.0.0.1:7071","endpoint":"127.0.0.1:7443","region":"eu-west-1","pid":7,"builder":"ready"}`,
+		caFile:          "certificate",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	return dir
+}
+
+func TestSettingsComeFromTheEnvironmentOrTheDataFolder(t *testing.T) {
+	dir := dataDir(t)
+	ofDir := Settings{
+		API: "http://127.0.0.1:7070", S3: "http://127.0.0.1:7071", Region: "eu-west-1", AccountID: "000000000000",
+		AccessKeyID: "AKDIR", SecretAccessKey: "dir secret", CABundle: filepath.Join(dir, caFile),
+	}
+	ofEnvironment := Settings{
+		API: "http://vm:1", S3: "http://s3:2", Region: "us-east-1", AccountID: "000000000000",
+		AccessKeyID: "AKENV", SecretAccessKey: "env secret", CABundle: "/ca.pem",
+	}
+	environment := map[string]string{
+		"AWS_ENDPOINT_URL_LAMBDA_MICROVMS": "http://vm:1", "AWS_ENDPOINT_URL_S3": "http://s3:2", "AWS_REGION": "us-east-1",
+		"AWS_ACCESS_KEY_ID": "AKENV", "AWS_SECRET_ACCESS_KEY": "env secret", "DORMOUSE_CA_BUNDLE": "/ca.pem",
+	}
+	without := func(names ...string) func(string) string {
+		return func(name string) string {
+			for _, left := range names {
+				if name == left {
+					return ""
+				}
+			}
+			return environment[name]
+		}
+	}
+	for name, c := range map[string]struct {
+		chosen bool
+		getenv func(string) string
+		want   Settings
+	}{
+		"environment":                 {getenv: without(), want: ofEnvironment},
+		"a folder that was asked for": {chosen: true, getenv: without(), want: ofDir},
+		// Keys of real AWS alone must never go to a daemon, nor hide it.
+		"keys without an endpoint": {getenv: without("AWS_ENDPOINT_URL_LAMBDA_MICROVMS"), want: ofDir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Find(dir, c.chosen, c.getenv)
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+	_, err := Find(dir, false, without("AWS_SECRET_ACCESS_KEY"))
+	require.ErrorContains(t, err, "AWS_SECRET_ACCESS_KEY")
+
+	var none *NoDaemonError
+	_, err = Find(t.TempDir(), true, without())
+	require.ErrorAs(t, err, &none)
+}
+
+func TestNamesBelowLocalhostAreLoopback(t *testing.T) {
+	require.Equal(t, "127.0.0.1:7443", onLoopback("0c5b7f6e.localhost:7443"))
+	require.Equal(t, "127.64.0.1:7443", onLoopback("127.64.0.1:7443"))
+	require.Equal(t, "vm.example.org:443", onLoopback("vm.example.org:443"))
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+)
+
+const (
+	curlTokenTTL = time.Minute // checked when a request begins
+	maxCurlBody  = 64 << 20    // bytes of -d
+)
+
+// curlFlags are the flags of curl, named as those of curl itself.
+type curlFlags struct {
+	method, data, json, file string
+	headers                  []string
+	include, fail            bool
+	port                     int
+	limit                    time.Duration
+}
+
+func curlCommand() *cobra.Command {
+	var f curlFlags
+	cmd := &cobra.Command{
+		Use:   "curl MICROVM [PATH]",
+		Short: "Send a request to a microVM, with a token made for it",
+		Long: `Send a request to the endpoint of a microVM and print the answer. The token is made and sent along; a
+microVM that sleeps wakes for it. The flags are those of curl. Control characters in the answer are shown
+as escapes on a terminal.`,
+		Example: `  dormouse curl counter /
+  dormouse curl counter /echo -d 'hello' -i
+  dormouse curl 0c5b7f6e /api/items -X DELETE -H 'accept: application/json'
+  dormouse curl counter /picture -o picture.png --port 9000`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: complete(microVMIDs, 1),
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.method, "request", "X", "", "method; GET, or POST with -d")
+	flags.StringVarP(&f.data, "data", "d", "", "body: text, @FILE, or - for standard input")
+	flags.StringVar(&f.json, "json", "", "body as -d, sent as JSON")
+	flags.StringArrayVarP(&f.headers, "header", "H", nil, "header, 'name: value'; may be repeated")
+	flags.BoolVarP(&f.include, "include", "i", false, "print status and headers of the answer")
+	flags.StringVarP(&f.file, "output", "o", "", "write the answer to this file")
+	flags.BoolVarP(&f.fail, "fail", "f", false, "exit with status 1 for an answer of 400 and more")
+	flags.IntVar(&f.port, "port", defaultPort, "port of the app in the microVM")
+	flags.DurationVarP(&f.limit, "max-time", "m", 0, "give up after this time; 0 = never")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path := "/"
+		if len(args) > 1 {
+			path = args[1]
+		}
+		s, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		if f.limit > 0 {
+			limited, cancel := context.WithTimeout(ctx, f.limit)
+			defer cancel()
+			ctx = limited
+		}
+		return s.curl(ctx, args[0], path, f)
+	}
+	return cmd
+}
+
+func (s *session) curl(ctx context.Context, name, path string, f curlFlags) error {
+	id, err := s.find.MicroVM(ctx, name)
+	if err != nil {
+		return err
+	}
+	vm, err := s.API.GetMicrovm(ctx, &awsapi.GetMicrovmInput{MicrovmIdentifier: id})
+	if err != nil {
+		return err
+	}
+	token, err := s.mint(ctx, id, []awsapi.PortSpecification{{Port: new(int32(f.port))}}, curlTokenTTL)
+	if err != nil {
+		return err
+	}
+	request, err := f.request(ctx, vm.Endpoint, path)
+	if err != nil {
+		return err
+	}
+	for name, value := range token {
+		request.Header.Set(name, value)
+	}
+	client, err := s.Endpoints()
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", shortID(id), err)
+	}
+	defer response.Body.Close()
+	if err := f.print(s.screen, response); err != nil {
+		return err
+	}
+	s.explainAnswer(response, vm, f.port)
+	if f.fail && response.StatusCode >= http.StatusBadRequest {
+		return exitFailed
+	}
+	return nil
+}
+
+func (f *curlFlags) request(ctx context.Context, endpoint, path string) (*http.Request, error) {
+	method, text, kind := f.method, f.data, "application/x-www-form-urlencoded" // as curl does
+	if f.json != "" {
+		text, kind = f.json, "application/json"
+	}
+	var body io.Reader = http.NoBody
+	if text != "" {
+		content, err := argument(text, maxCurlBody)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(content)
+	}
+	if method == "" {
+		method = map[bool]string{true: http.MethodGet, false: http.MethodPost}[text == ""]
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "https://"+endpoint+"/"+strings.TrimPrefix(path, "/"), body)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	if text != "" {
+		request.Header.Set("content-type", kind)
+	}
+	request.Header.Set("user-agent", "dormouse/"+version)
+	if f.port != defaultPort {
+		request.Header.Set(portHeader, strconv.Itoa(f.port))
+	}
+	for _, header := range f.headers {
+		name, value, found := strings.Cut(header, ":")
+		if !found {
+			return nil, usagef("the header %q has no colon", header)
+		}
+		request.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return request, nil
+}
+
+func (f *curlFlags) print(screen *terminal.Screen, response *http.Response) (err error) {
+	out, flush := screen.Stranger()
+	if f.file != "" {
+		file, err := os.Create(f.file)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		out, flush = file, file.Close
+	}
+	if f.include {
+		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
+		if err := response.Header.Write(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	ended := &lastByte{}
+	if _, err := io.Copy(io.MultiWriter(out, ended), response.Body); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if f.file == "" && screen.Interactive() && ended.seen && ended.byte != '\n' {
+		fmt.Fprintln(out)
+	}
+	return flush()
+}
+
+// lastByte remembers the last byte written.
+type lastByte struct {
+	byte byte
+	seen bool
+}
+
+func (l *lastByte) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		l.byte, l.seen = p[len(p)-1], true
+	}
+	return len(p), nil
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+)
+
+// explainAnswer says in words what the endpoint, not the app, has answered.
+func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOutput, port int) {
+	code := response.Header.Get("X-Aws-Proxy-Error")
+	if code == "" {
+		return
+	}
+	id := shortID(vm.MicrovmId)
+	var why string
+	switch code {
+	case "APP_CONNECT_FAILED":
+		why = fmt.Sprintf("nothing listens on port %d in the microVM; choose another with --port, or see what the app says: %s", port, s.command("logs %s", id))
+	case "APP_RESPONSE_FAILED":
+		why = "the app closed the connection without a valid answer; what it says: " + s.command("logs %s", id)
+	case "MICROVM_CONNECT_FAILED":
+		why = fmt.Sprintf("the microVM is %s; what happened: %s", vm.State, s.command("events %s", id))
+	case "MICROVM_SUSPENDED":
+		why = "it sleeps and its idle policy says that only you wake it: " + s.command("resume %s", id)
+	case "MICROVM_WAKE_FAILED":
+		why = "it could not be woken; what happened: " + s.command("events %s", id)
+	case "INGRESS_DENIED":
+		why = "its ingress connectors let no HTTP in: see --ingress of dormouse run"
+	default:
+		why = terminal.SafeLine(code)
+	}
+	s.screen.Notef("dormouse: HTTP %d from the endpoint: %s", response.StatusCode, why)
+}

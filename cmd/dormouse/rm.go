@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+)
+
+func rmCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rm MICROVM|IMAGE[:VERSION]...",
+		Short: "End microVMs for good, or delete images and versions",
+		Long: `End microVMs for good, or delete images, or versions of them. A name is that of an image, an id that of a
+microVM. An image with live microVMs is kept, unless --force ends them first. Waits until it is done.`,
+		Example: `  dormouse rm 0c5b7f6e
+  dormouse rm $(dormouse ps -q)
+  dormouse rm counter:1
+  dormouse rm -f counter`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: complete(anyNames, -1),
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "end the microVMs of an image, then delete it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		for _, name := range args {
+			if err := s.remove(cmd.Context(), name, force); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (s *session) remove(ctx context.Context, name string, force bool) error {
+	target, err := s.find.Any(ctx, name)
+	if err != nil {
+		return err
+	}
+	if target.Image == nil {
+		return s.terminate(ctx, target.MicroVM)
+	}
+	image := *target.Image
+	if force {
+		if err := s.terminateAll(ctx, image); err != nil {
+			return err
+		}
+	}
+	if image.Version != "" {
+		return s.removeVersion(ctx, image)
+	}
+	return s.removeImage(ctx, image)
+}
+
+func (s *session) terminate(ctx context.Context, id string) error {
+	if _, err := s.API.TerminateMicrovm(ctx, &awsapi.TerminateMicrovmInput{MicrovmIdentifier: id}); err != nil {
+		return err
+	}
+	if _, err := s.await(ctx, id, awsapi.MicrovmStateTerminated); err != nil {
+		return err
+	}
+	s.screen.Printf("%s ended\n", shortID(id))
+	return nil
+}
+
+// terminateAll ends the live microVMs of an image, or of one version.
+func (s *session) terminateAll(ctx context.Context, image reference.Image) error {
+	vms, err := reference.MicroVMs(ctx, s.API, &image.ARN)
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if vm.State == awsapi.MicrovmStateTerminated || (image.Version != "" && vm.ImageVersion != image.Version) {
+			continue
+		}
+		if err := s.terminate(ctx, vm.MicrovmId); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) removeImage(ctx context.Context, image reference.Image) error {
+	_, err := s.API.DeleteMicrovmImage(ctx, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: image.ARN})
+	if err != nil {
+		return s.kept(image, err)
+	}
+	err = poll(ctx, func() (bool, error) {
+		now, err := s.API.GetMicrovmImage(ctx, &awsapi.GetMicrovmImageInput{ImageIdentifier: image.ARN})
+		if isGone(err) {
+			return true, nil
+		}
+		if err == nil && now.State == awsapi.MicrovmImageStateDeleteFailed {
+			err = fmt.Errorf("the image %s could not be deleted; the daemon's log says why", image.Name)
+		}
+		return false, err
+	})
+	if err == nil {
+		s.screen.Printf("%s deleted\n", image.Name)
+	}
+	return err
+}
+
+func (s *session) removeVersion(ctx context.Context, image reference.Image) error {
+	version := awsapi.GetMicrovmImageVersionInput{ImageIdentifier: image.ARN, ImageVersion: image.Version}
+	if _, err := s.API.DeleteMicrovmImageVersion(ctx, (*awsapi.DeleteMicrovmImageVersionInput)(&version)); err != nil {
+		return s.kept(image, err)
+	}
+	err := poll(ctx, func() (bool, error) {
+		_, err := s.API.GetMicrovmImageVersion(ctx, &version)
+		if isGone(err) {
+			return true, nil
+		}
+		return false, err
+	})
+	if err == nil {
+		s.screen.Printf("%s deleted\n", image)
+	}
+	return err
+}
+
+// kept adds what to do about an image that was not deleted.
+func (s *session) kept(image reference.Image, err error) error {
+	if refusal := (*awsapi.Error)(nil); !errors.As(err, &refusal) || refusal.Status() >= http.StatusInternalServerError || isGone(err) {
+		return err
+	}
+	switch image.State {
+	case awsapi.MicrovmImageStateCreating, awsapi.MicrovmImageStateUpdating:
+		return &failure{err, "its build must end by itself, follow it: " + s.command("logs --build -f %s", image.Name)}
+	}
+	return &failure{err, "end its microVMs first: " + s.command("rm -f %s", image)}
+}
+
+func isGone(err error) bool {
+	var refusal *awsapi.Error
+	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound
+}

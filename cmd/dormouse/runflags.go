@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
+	"github.com/dormouse-dev/dormouse/internal/awsapi"
+)
+
+const (
+	// callLimit bounds a call that is not given up when somebody presses Ctrl-C.
+	callLimit = 30 * time.Second
+	// maxPayload is the most the API takes, in bytes (spec/api.md RunMicrovm).
+	maxPayload = 4096
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	wait, quiet     bool
+	payload, idle   string
+	version, role   string
+	memory          memorySize
+	ingress, egress []string
+	lifetime        time.Duration
+	port            int
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&f.wait, "wait", false, "wait until it is RUNNING")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only the id")
+	flags.StringVar(&f.payload, "payload", "", "what its run hook is told: text, @FILE, or - for standard input")
+	flags.StringVar(&f.idle, "idle", defaultIdle, "IDLE[,ASLEEP[,auto|manual]]: sleep after IDLE without requests, end after ASLEEP asleep, wake on a request or only when told; off = never sleep")
+	flags.StringVar(&f.version, "image-version", "", "version of the image, instead of the newest that is ACTIVE")
+	flags.Var(&f.memory, "memory", "refuse an image that has another size of memory")
+	flags.StringSliceVar(&f.ingress, "ingress", nil, "who may reach it: http (default), shell, all, none, or ARNs of connectors")
+	flags.StringSliceVar(&f.egress, "egress", nil, "what it may reach: internet, or ARNs of connectors; default is what the image says")
+	flags.DurationVar(&f.lifetime, "max-duration", 0, "end it after this time, at most 8h, asleep or not")
+	flags.StringVar(&f.role, "role", "", "ARN of its execution role")
+	flags.IntVar(&f.port, "port", defaultPort, "port of the app in the commands that are printed")
+}
+
+// input is the call that the flags ask for.
+func (f *runFlags) input(s *session, image reference.Image) (*awsapi.RunMicrovmInput, error) {
+	in := &awsapi.RunMicrovmInput{
+		ImageIdentifier:          image.ARN,
+		IngressNetworkConnectors: connectors(s.Region, f.ingress, "INGRESS"),
+		EgressNetworkConnectors:  connectors(s.Region, f.egress, "EGRESS"),
+	}
+	if image.Version != "" && f.version != "" && image.Version != reference.Version(f.version) {
+		return nil, usagef("two versions: %s and --image-version %s", image, f.version)
+	}
+	if version := orElse(image.Version, reference.Version(f.version)); version != "" {
+		in.ImageVersion = &version
+	}
+	idle, err := parseIdle(f.idle)
+	if err != nil {
+		return nil, err
+	}
+	in.IdlePolicy = idle
+	if f.lifetime != 0 {
+		in.MaximumDurationInSeconds = new(int32(f.lifetime / time.Second))
+	}
+	if f.role != "" {
+		in.ExecutionRoleArn = &f.role
+	}
+	if f.payload != "" {
+		payload, err := argument(f.payload, maxPayload)
+		if err != nil {
+			return nil, err
+		}
+		in.RunHookPayload = new(string(payload))
+	}
+	return in, nil
+}
+
+// argument is text that was typed, or with @FILE or - what a file or standard input holds, up to limit bytes.
+func argument(text string, limit int64) ([]byte, error) {
+	name, isFile := strings.CutPrefix(text, "@")
+	if !isFile && text != "-" {
+		return []byte(text), nil
+	}
+	from := os.Stdin
+	if isFile && name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+		defer file.Close()
+		from = file
+	}
+	content, err := io.ReadAll(io.LimitReader(from, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(content)) > limit {
+		return nil, usagef("%s holds more than the %d bytes that are allowed", text, limit)
+	}
+	return content, nil
+}
+
+// connectors makes ARNs of the short names of the service's own connectors.
+func connectors(region string, names []string, direction string) (arns []string) {
+	for _, name := range names {
+		if !strings.HasPrefix(name, "arn:") {
+			name = strings.ToUpper(name)
+			if !strings.HasSuffix(name, "_"+direction) {
+				name += "_" + direction
+			}
+			name = managedConnector(region, name)
+		}
+		arns = append(arns, name)
+	}
+	return arns
+}
+
+// idleWords says what an idle policy does.
+func idleWords(p *awsapi.IdlePolicy) string {
+	if p == nil {
+		return "never sleeps"
+	}
+	idle := time.Duration(p.MaxIdleDurationSeconds) * time.Second
+	asleep := time.Duration(p.SuspendedDurationSeconds) * time.Second
+	if asleep == 0 {
+		return fmt.Sprintf("ends after %s without requests", span(idle))
+	}
+	wakes := "wakes on the next one"
+	if !p.AutoResumeEnabled {
+		wakes = "wakes when told"
+	}
+	return fmt.Sprintf("sleeps after %s without requests, %s, ends after %s asleep", span(idle), wakes, span(asleep))
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
+)
+
+// session is what a verb works with.
+type session struct {
+	*connection.Connection
+	screen *terminal.Screen
+	find   reference.Finder
+	// flags are those that lead a pasted command to the same daemon.
+	flags string
+}
+
+// connect finds the daemon a verb is for. Nothing is sent yet.
+func connect(cmd *cobra.Command) (*session, error) {
+	dir, err := dataDir(cmd)
+	if err != nil {
+		return nil, err
+	}
+	chosen := cmd.Flags().Changed("data-dir")
+	settings, err := connection.Find(dir, chosen, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	c := connection.New(settings)
+	s := &session{Connection: c, screen: screenOf(cmd), find: reference.Finder{Lists: c.API}}
+	if chosen {
+		s.flags = " --data-dir " + shellWord(dir)
+	}
+	return s, nil
+}
+
+// command is a command line to paste that goes to the same daemon.
+func (s *session) command(format string, args ...any) string {
+	return "dormouse " + fmt.Sprintf(format, args...) + s.flags
+}
+
+// dataDir is the data folder of a command, absolute.
+func dataDir(cmd *cobra.Command) (string, error) {
+	dir, err := cmd.Flags().GetString("data-dir")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(dir)
+}
+
+// shellQuote makes a POSIX shell read s as one word.
+func shellQuote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// shellWord quotes only where it must, for people to read.
+func shellWord(s string) string {
+	if regexp.MustCompile(`\A[a-zA-Z0-9_./:@%+=-]+\z`).MatchString(s) {
+		return s
+	}
+	return shellQuote(s)
+}
+
+// shortID is as much of a microVM's id as people need: eight digits.
+func shortID(id string) string {
+	start := strings.TrimPrefix(id, "microvm-")
+	return start[:min(len(start), 8)]
+}

@@ -1,0 +1,196 @@
+package logfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// ErrNonsense says that output is not what an agent would send. Nothing of it was kept.
+var ErrNonsense = errors.New("the guest's output makes no sense")
+
+const (
+	// maxPiece bounds what comes at once, in bytes (guest.LogEvent).
+	maxPiece = 32 << 10
+	// maxPosition is far beyond what any app writes.
+	maxPosition = 1 << 60
+	// batch is about what is written at once, in bytes.
+	batch = 64 << 10
+)
+
+// App is the log of a microVM's app. Output has a position: the bytes that the app wrote before it.
+// What comes again is left out, so that whoever lost track can send everything that is still known.
+// It is safe for concurrent use.
+type App struct {
+	folder *Folder
+	id     string
+
+	mu       sync.Mutex // guards all below
+	opened   bool       // position is known
+	position int64      // of what comes next
+	log      *segment   // nil until the first output, and after a failure to open it
+	state    *os.File
+	failing  bool
+	unkept   int64 // bytes that could not be written, because of a full disk for example
+	closed   bool
+}
+
+// App returns the log of a microVM's app, of which there may be one at a time. It touches no file before output comes.
+func (f *Folder) App(id string) *App { return &App{folder: f, id: id} }
+
+// BeginAt says where the app's log begins, if it has not begun yet.
+func (a *App) BeginAt(position int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.opened {
+		a.position, a.unkept = position, 0 // what could not be written comes again
+	}
+}
+
+// Append keeps what the app wrote to a stream at a position. The first of several errors in a row is
+// returned; what could not be kept is noted in the log as soon as that is possible.
+func (a *App) Append(position int64, stream string, at time.Time, data []byte) error {
+	if position < 0 || position > maxPosition || len(data) > maxPiece || stream == Note || !known(stream) {
+		return ErrNonsense
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	err := a.open()
+	if end := position + int64(len(data)); end <= a.position {
+		return nil
+	}
+	data = data[max(0, a.position-position):]
+	position = max(position, a.position)
+	if err == nil {
+		err = a.write(position, stream, at, data)
+	}
+	first := !a.failing
+	a.failing = err != nil
+	if err == nil {
+		return nil
+	}
+	a.unkept += position + int64(len(data)) - a.position
+	a.position = position + int64(len(data))
+	if !first {
+		return nil
+	}
+	return fmt.Errorf("keep the output of microVM %s: %w", a.id, err)
+}
+
+// write adds data at a position that is not before a.position, which follows what is written.
+func (a *App) write(position int64, stream string, at time.Time, data []byte) error {
+	out := a.notes(at, position-a.position)
+	for len(data) > 0 {
+		text, tag, rest := cutText(data)
+		out = appendEntry(out, at, stream, tag, text)
+		position += int64(len(data) - len(rest))
+		data = rest
+		if len(out) < batch && len(data) > 0 {
+			continue
+		}
+		if err := a.flush(out, position); err != nil {
+			return err
+		}
+		out = out[:0]
+	}
+	return nil
+}
+
+// notes tells of what is missing.
+func (a *App) notes(at time.Time, dropped int64) (out []byte) {
+	if dropped > 0 {
+		out = appendEntry(out, at, Note, fullTag, fmt.Appendf(nil, "[%d bytes of output were lost here: the app wrote more than its VM could keep]", dropped))
+	}
+	if a.unkept > 0 {
+		out = appendEntry(out, at, Note, fullTag, fmt.Appendf(nil, "[%d bytes of output could not be written to the host's disk]", a.unkept))
+	}
+	return out
+}
+
+// flush writes lines, and then how far the log goes.
+func (a *App) flush(out []byte, position int64) error {
+	if a.log.full(len(out)) {
+		if err := a.log.rotate(); err != nil {
+			return err
+		}
+		if err := a.remember(); err != nil {
+			return err
+		}
+	}
+	if err := a.log.append(out); err != nil {
+		return err
+	}
+	a.position, a.unkept = position, 0
+	return a.remember()
+}
+
+// The state file holds the position and the size of the newest segment that goes with it. A daemon
+// that is killed between a write to the log and one to this file leaves a log that is too long.
+const stateForm = "%020d %020d\n"
+
+func (a *App) remember() error {
+	_, err := a.state.WriteAt(fmt.Appendf(nil, stateForm, a.position, a.log.size), 0)
+	return err
+}
+
+// open goes on where the log ends.
+func (a *App) open() (err error) {
+	if a.log != nil {
+		return nil
+	}
+	log, err := openSegment(a.folder.Path(a.id, AppName), a.folder.appBytes)
+	if err != nil {
+		return err
+	}
+	if err := a.recall(log); err != nil {
+		return errors.Join(err, log.close())
+	}
+	a.log = log
+	return nil
+}
+
+// recall opens the state file and makes the log as long as that says.
+func (a *App) recall(log *segment) error {
+	path := filepath.Join(filepath.Dir(log.path), stateName)
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var position, size int64
+	n, _ := fmt.Sscanf(string(text), stateForm, &position, &size)
+	if !a.opened && n == 2 && position >= 0 && size >= 0 {
+		a.position = position
+		if size < log.size {
+			if err := log.file.Truncate(size); err != nil {
+				return err
+			}
+			log.size = size
+		}
+	}
+	a.opened = true
+	a.state, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	return err
+}
+
+// Close ends the log: what comes after it is not kept. It may be called again.
+func (a *App) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	if a.log == nil {
+		return nil
+	}
+	err := errors.Join(a.log.close(), a.state.Close())
+	a.log = nil
+	if err != nil {
+		return fmt.Errorf("close the log of microVM %s: %w", a.id, err)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+// Package logfile keeps what microVMs write in bounded files, and reads logs while they grow.
+package logfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Limits, in bytes per microVM.
+const (
+	DefaultAppBytes = 10 << 20
+	MinAppBytes     = 256 << 10 // some pieces of output at least
+	sideBytes       = 256 << 10 // of the console and of the VMM, each: several times what a VMM keeps
+)
+
+// Name is one of the logs of a microVM.
+type Name string
+
+// The logs of a microVM.
+const (
+	AppName     Name = "app.log"
+	ConsoleName Name = "console.log"
+	VMMName     Name = "vmm.log"
+)
+
+// stateName is the file that says how far the app's log goes.
+const stateName = "app.position"
+
+// Folder holds the logs of all microVMs, in a folder for each.
+type Folder struct {
+	dir      string
+	appBytes int64
+
+	mu sync.Mutex // serialises Append: it is rare
+}
+
+// NewFolder keeps logs under dir, with appBytes at most of each microVM's app.
+func NewFolder(dir string, appBytes int64) *Folder {
+	return &Folder{dir: dir, appBytes: max(appBytes, MinAppBytes)}
+}
+
+// Path is where a log of a microVM is, or will be.
+func (f *Folder) Path(id string, name Name) string { return filepath.Join(f.dir, id, string(name)) }
+
+// Append adds to a log that is not the app's.
+func (f *Folder) Append(id string, name Name, text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	log, err := openSegment(f.Path(id, name), sideBytes)
+	if err == nil {
+		err = errors.Join(log.append(text[max(0, len(text)-sideBytes/2):]), log.close())
+	}
+	if err != nil {
+		return fmt.Errorf("keep the %s of microVM %s: %w", name, id, err)
+	}
+	return nil
+}
+
+// Remove takes away all logs of a microVM.
+func (f *Folder) Remove(id string) error { return os.RemoveAll(filepath.Join(f.dir, id)) }
+
+// IDs are the microVMs that have logs.
+func (f *Folder) IDs() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	ids := make([]string, len(entries))
+	for i, entry := range entries {
+		ids[i] = entry.Name()
+	}
+	return ids, nil
+}
