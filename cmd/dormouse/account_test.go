@@ -127,6 +127,7 @@ func TestEnvExportsTheKeyThatWasChosen(t *testing.T) {
 		out, err := f.run(append([]string{"env"}, args...)...)
 		require.NoError(t, err)
 		require.Contains(t, out, "AWS_ENDPOINT_URL_LAMBDA_MICROVMS='http://127.0.0.1:1'")
+		require.Contains(t, out, "AWS_ENDPOINT_URL_LAMBDA_CORE='http://127.0.0.1:1'")
 		_, rest, _ := strings.Cut(out, "AWS_ACCESS_KEY_ID='")
 		id, _, _ := strings.Cut(rest, "'")
 		return id

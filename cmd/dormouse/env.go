@@ -68,6 +68,7 @@ func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) erro
 		{"AWS_REGION", settings.Region},
 		{"AWS_DEFAULT_REGION", settings.Region},
 		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},
+		{"AWS_ENDPOINT_URL_LAMBDA_CORE", settings.API}, // network connectors
 		{"DORMOUSE_CA_BUNDLE", filepath.Join(dir, localca.CertFile)},
 	}
 	if settings.S3 != "" {

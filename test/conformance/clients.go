@@ -20,6 +20,7 @@ type client struct {
 	name     string
 	origin   string // the registry it comes from
 	services []string
+	merges   bool // its paginator shows all pages as one
 	// install makes it ready to start, and says which program to start and the client's version.
 	install func(ctx context.Context, repository string) (program []string, version string, err error)
 }
@@ -28,10 +29,10 @@ func (c *client) has(service string) bool { return slices.Contains(c.services, s
 
 // clients are all there are, in the order in which they run and are shown.
 var clients = []*client{
-	{"cli", "AWS CLI", "PyPI", []string{microvms, lambdaCore}, python("awscli")},
-	{"boto3", "boto3", "PyPI", []string{microvms, lambdaCore}, python("boto3")},
-	{"js", "AWS SDK for JavaScript", "npm", []string{microvms}, javaScript}, // npm has no client of lambda-core
-	{"rust", "AWS SDK for Rust", "crates.io", []string{microvms, lambdaCore}, rust},
+	{"cli", "AWS CLI", "PyPI", []string{microvms, lambdaCore}, true, python("awscli")},
+	{"boto3", "boto3", "PyPI", []string{microvms, lambdaCore}, false, python("boto3")},
+	{"js", "AWS SDK for JavaScript", "npm", []string{microvms}, false, javaScript}, // npm has no client of lambda-core
+	{"rust", "AWS SDK for Rust", "crates.io", []string{microvms, lambdaCore}, false, rust},
 }
 
 // python installs the clients for Python; package says which one is meant, and is the name of its driver's folder.

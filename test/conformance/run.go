@@ -195,6 +195,9 @@ func (r *runner) call(s step) (any, error) {
 	for _, page := range pages {
 		for _, list := range []string{"items", "NetworkConnectors"} {
 			some, _ := at(page, list).([]any)
+			if len(some) > s.pageSize && !r.client.merges {
+				return nil, fmt.Errorf("a page has %d items instead of %d", len(some), s.pageSize)
+			}
 			items = append(items, some...)
 		}
 	}

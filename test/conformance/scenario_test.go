@@ -85,6 +85,34 @@ func TestEveryOperationAndMemberOfTheModelIsUsed(t *testing.T) {
 	}
 }
 
+// TestEveryErrorOfTheModelIsProvoked but those that the report names.
+func TestEveryErrorOfTheModelIsProvoked(t *testing.T) {
+	text, err := os.ReadFile("../../spec/model.json")
+	require.NoError(t, err)
+	var model struct {
+		Errors            map[string]any
+		CompanionServices map[string]struct {
+			Shapes map[string]struct{ Exception bool }
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &model))
+	declared := model.Errors
+	for name, shape := range model.CompanionServices[lambdaCore].Shapes {
+		if shape.Exception {
+			declared[name] = nil
+		}
+	}
+	for _, s := range allSteps() {
+		if s.refusal != nil {
+			delete(declared, s.refusal.name)
+		}
+	}
+	for name := range declared {
+		require.Contains(t, reportText, name)
+	}
+	require.Len(t, declared, 4)
+}
+
 func TestStepsWaitForVariables(t *testing.T) {
 	vars := variables{"image": "arn:x", "n": 7.0}
 	s, err := vars.expand(step{input: object{"id": "${image}", "list": list{"a-${image}", "${n}"}}, until: nil})

@@ -165,9 +165,6 @@ func (s *session) start(ctx context.Context, c *client) (*sdk.Driver, string, er
 	}
 	all := maps.Clone(s.main.env)
 	all["AWS_MAX_ATTEMPTS"] = "1" // no retry may hide an error
-	if all["AWS_ENDPOINT_URL_LAMBDA_CORE"] == "" {
-		all["AWS_ENDPOINT_URL_LAMBDA_CORE"] = all["AWS_ENDPOINT_URL_LAMBDA_MICROVMS"]
-	}
 	var env []string
 	for name, value := range all {
 		env = append(env, name+"="+value)

@@ -71,6 +71,7 @@ var statuses = map[string]int{
 	"ResourceNotFoundException":              404,
 	"ServiceQuotaExceededException":          402,
 	"ThrottlingException":                    429,
+	"TooManyRequestsException":               429,
 	"UnrecognizedClientException":            403,
 	"ValidationException":                    400,
 }

@@ -15,7 +15,7 @@ var strangers = chapter{title: "another account", steps: []step{
 // Limits of the daemon that limited calls, per account (--rate-limits, --quotas). Each client has an
 // account of its own there, so that nobody's calls count for another.
 const (
-	limitedRates  = "ListMicrovms=0.001/1,RunMicrovm=0.001/1" // calls per second, and at once
+	limitedRates  = "ListMicrovms=0.001/1,RunMicrovm=0.001/1,ListNetworkConnectors=0.001/1" // calls per second, and at once
 	limitedQuotas = "images=1,versions=1"
 	// mainQuotas are four microVMs of plainImage.
 	mainQuotas = "memory-gib=2"
@@ -30,4 +30,6 @@ var limits = chapter{title: "limits of an account", steps: []step{
 	{promise: "a second one too soon is not", operation: "ListMicrovms", as: limited, refusal: refused("ThrottlingException")},
 	{promise: "a call that is refused counts as well", operation: "RunMicrovm", as: limited, input: object{"imageIdentifier": foreignImage}, refusal: refused(denied)},
 	{promise: "so that the next one is too soon", operation: "RunMicrovm", as: limited, input: object{"imageIdentifier": unknownImage}, refusal: refused("ThrottlingException")},
+	{promise: "a first call for connectors is let through", operation: "ListNetworkConnectors", as: limited, want: members{"NetworkConnectors": absent}},
+	{promise: "a second one too soon is refused in that service's words", operation: "ListNetworkConnectors", as: limited, refusal: refused("TooManyRequestsException")},
 }}

@@ -200,5 +200,7 @@ var terminate = chapter{title: "microVMs end", steps: []step{
 	{promise: "nor resumed", operation: "ResumeMicrovm", input: object(vm), refusal: refused(invalid, hasEnded)},
 	{promise: "nor opened", operation: "CreateMicrovmAuthToken", input: vm.with("expirationInMinutes", 5, "allowedPorts", list{port(8080)}), refusal: refused(conflict)},
 	{promise: "and answers no request", request: get("/").as("${token}", 502, "")},
-	{promise: "it stays in the list", operation: "ListMicrovms", input: object{"imageIdentifier": "${image}", "imageVersion": "1.0"}, want: members{"items": atLeast(4)}},
+	{promise: "a microVM is run for two seconds", operation: "RunMicrovm", input: object{"imageIdentifier": "${image}", "maximumDurationInSeconds": 2}, want: members{"maximumDurationInSeconds": 2}, keep: map[string]string{"brief": "microvmId"}},
+	{promise: "and ends by itself", operation: "GetMicrovm", input: object{"microvmIdentifier": "${brief}"}, until: members{"state": "TERMINATED"}, want: members{"stateReason": "MicroVM exceeded maximum lifetime.", "terminatedAt": aTime}},
+	{promise: "those that have ended stay in the list", operation: "ListMicrovms", input: object{"imageIdentifier": "${image}", "imageVersion": "1.0"}, want: members{"items": atLeast(4)}},
 }}
