@@ -47,7 +47,7 @@ func Write(path string, results []ClientResult) error {
 	var text bytes.Buffer
 	err := reportTemplate.Execute(&text, map[string]any{
 		"Clients": results, "Operations": operations(results), "Errors": provoked(results),
-		"Failures": remarks(results, Failed, NotRun), "Inexpressible": remarks(results, Inexpressible),
+		"Failures": remarks(results, Failed, NotRun), "Inexpressible": gather(remarks(results, Inexpressible)),
 		"Decisions": control.Decisions, "Differences": differences, "Promises": promises(),
 	})
 	if err != nil {
@@ -144,6 +144,31 @@ func remarks(results []ClientResult, outcomes ...Outcome) (found []remark) {
 		}
 	}
 	return found
+}
+
+// gather makes one remark of several steps that one client cannot take for one reason.
+func gather(remarks []remark) (gathered []remark) {
+	type group struct{ client, reason string }
+	promises, operations := map[group][]string{}, map[group][]string{}
+	for _, r := range remarks {
+		g := group{r.Client, r.Reason}
+		promises[g] = append(promises[g], r.Promise)
+		if !slices.Contains(operations[g], r.Operation) {
+			operations[g] = append(operations[g], r.Operation)
+		}
+	}
+	for _, r := range remarks {
+		g := group{r.Client, r.Reason}
+		if promises[g] == nil {
+			continue
+		}
+		if n := len(promises[g]); n > 1 {
+			r.Operation, r.Promise = strings.Join(operations[g], ", "), fmt.Sprintf("%d promises", n)
+		}
+		promises[g] = nil
+		gathered = append(gathered, r)
+	}
+	return gathered
 }
 
 // promises are the chapters of the scenario, each with its promises.

@@ -108,9 +108,11 @@ func (r *runner) check(ctx context.Context, s step) error {
 		return err
 	}
 	for name, path := range s.keep {
-		if r.vars[name] = at(output, path); r.vars[name] == nil {
+		kept := at(output, path)
+		if kept == nil {
 			return fmt.Errorf("the output has no %s: %s", path, show(output))
 		}
+		r.vars[name] = kept
 	}
 	return nil
 }
@@ -150,8 +152,7 @@ func (r *runner) await(ctx context.Context, s step) error {
 		if problem == nil {
 			return compare(output, s.want)
 		}
-		var refusal *sdk.Error
-		if errors.As(problem, &refusal) || time.Now().After(deadline) || ended(output) && s.until != nil {
+		if err != nil || time.Now().After(deadline) || ended(output) && s.until != nil {
 			return fmt.Errorf("waited in vain: %w", problem)
 		}
 		select {

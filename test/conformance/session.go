@@ -23,7 +23,6 @@ type ClientResult struct {
 	Version string
 	NotRun  string // why it could not be had, "" if it ran
 	Steps   []StepResult
-	Seconds float64
 }
 
 // Count is how many steps ended in a way.
@@ -93,7 +92,6 @@ func (s *session) prepare(ctx context.Context) (err error) {
 // run takes one client through the scenario.
 func (s *session) run(ctx context.Context, c *client) ClientResult {
 	result := ClientResult{Name: c.name, Origin: c.origin}
-	began := time.Now()
 	fmt.Fprintf(s.progress, "%s: ", c.name)
 	driver, version, err := s.start(ctx, c)
 	if err != nil {
@@ -122,7 +120,6 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 	if err := driver.Close(); err != nil {
 		result.Steps = append(result.Steps, StepResult{Promise: "the client ends well", Outcome: Failed, Reason: err.Error()})
 	}
-	result.Seconds = time.Since(began).Seconds()
 	return result
 }
 
