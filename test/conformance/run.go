@@ -60,6 +60,9 @@ func (r *runner) take(ctx context.Context, s step) StepResult {
 }
 
 func (r *runner) outcome(ctx context.Context, s step) (Outcome, string) {
+	if ctx.Err() != nil {
+		return NotRun, "the run was stopped"
+	}
 	if reason := r.cannot(s); reason != "" {
 		return Inexpressible, reason
 	}
