@@ -145,9 +145,9 @@ func TestAnImageIsUpdatedAndItsVersionsRetired(t *testing.T) {
 		require.Equal(t, "ValidationException", refusal.Name)
 		require.Equal(t, "This is the last version. Please delete the entire image", refusal.Message)
 	})
-	told, err := h.Command(context.Background(), "events", image.arn)
+	told, err := h.Command(context.Background(), "events", image.arn, "--output", "json", "--lines", "0")
 	require.NoError(t, err)
-	for _, change := range []string{`"Operation":"update"`, `"Operation":"version 2.0"`, `"To":"UPDATE_FAILED"`, `"To":"DELETED"`} {
+	for _, change := range []string{`"operation":"update"`, `"operation":"version 2.0"`, `"to":"UPDATE_FAILED"`, `"to":"DELETED"`} {
 		require.Contains(t, string(told), change)
 	}
 }
