@@ -52,7 +52,9 @@ const suspendPath = vmPath + "/suspend"
 func TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(testTime)
 	call := limited(t, clock, "aws")
-	suspend := func(account, region string) *httptest.ResponseRecorder { return call(account, region, "POST", suspendPath) }
+	suspend := func(account, region string) *httptest.ResponseRecorder {
+		return call(account, region, "POST", suspendPath)
+	}
 	for range 2 {
 		require.Equal(t, 400, suspend("a", "us-east-1").Code, "it came to the backend, which has no such operation")
 	}

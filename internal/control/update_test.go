@@ -163,7 +163,34 @@ func TestReachedQuotasAreRefusedWithTheServicesError(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.CreateMicrovmImage(r.ctx, createInput("other"))
 	refused(t, err, awsapi.ServiceQuotaExceededException, "The maximum number of concurrent MicroVM image builds (1) has been reached for this account.")
-	require.Equal(t, 402, err.(*awsapi.Error).Status())
+	var refusal *awsapi.Error
+	require.ErrorAs(t, err, &refusal)
+	require.Equal(t, 402, refusal.Status())
+}
+
+func TestTwoRunsAtOnceDoNotBothTakeTheLastMemory(t *testing.T) {
+	r := newRig(t)
+	r.createImage(t, "app")
+	r.store.Limit(store.Quotas{MemoryMiB: 2048 + 1024})
+	outcomes := make(chan error, 12)
+	var wg sync.WaitGroup
+	for range cap(outcomes) {
+		wg.Go(func() {
+			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
+			outcomes <- err
+		})
+	}
+	wg.Wait()
+	close(outcomes)
+	var ran int
+	for err := range outcomes {
+		if err == nil {
+			ran++
+			continue
+		}
+		requireCode(t, err, awsapi.ServiceQuotaExceededException)
+	}
+	require.Equal(t, 1, ran)
 }
 
 func TestAShellTokenNeedsTheShellConnectorAlone(t *testing.T) {

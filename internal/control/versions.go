@@ -101,11 +101,12 @@ func (s *Service) UpdateMicrovmImageVersion(ctx context.Context, in *awsapi.Upda
 		return nil, awsapi.Conflict("The version %s of MicroVM image %s is in state %s, which does not allow this operation.", v.Version, imageARN(i), v.State)
 	}
 	status, now := string(in.Status), s.clock.Now()
-	e := store.Event{Subject: i.ID, Cause: "api", RequestID: c.RequestID, At: now}
-	err = s.store.ChangeImage(ctx, store.ImageChange{
-		ImageID: i.ID, From: settledImageStates, Version: v.Version, VersionStatus: status, At: now,
-		Events: []store.Event{e.OfVersion(v.Version, v.Status, status)},
-	})
+	change := store.ImageChange{ImageID: i.ID, From: settledImageStates, Version: v.Version, VersionStatus: status, At: now}
+	if status != v.Status {
+		e := store.Event{Subject: i.ID, Cause: "api", RequestID: c.RequestID, At: now}
+		change.Events = []store.Event{e.OfVersion(v.Version, v.Status, status)}
+	}
+	err = s.store.ChangeImage(ctx, change)
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return nil, s.busy(ctx, i)

@@ -137,9 +137,14 @@ func TestARetiredVersionIsNotRun(t *testing.T) {
 	require.NoError(t, set("1.0", "INACTIVE"))
 	_, err = run(nil)
 	refused(t, err, awsapi.ResourceNotFoundException, "No active version found for MicroVM image "+appARN)
-	require.NoError(t, set("2.0", "ACTIVE"))
+	for range 2 {
+		require.NoError(t, set("2.0", "ACTIVE"))
+	}
 	_, err = run(p("2.0"))
 	require.NoError(t, err)
+	events, _, err := r.store.Events(r.ctx, i.ID, store.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{"version 2.0", "INACTIVE", "ACTIVE", "request-1"}, []string{events[0].Operation, events[0].From, events[0].To, events[0].RequestID}, "a change that is none is no event")
 
 	require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{ImageID: i.ID, To: store.ImageUpdating}))
 	refused(t, set("2.0", "INACTIVE"), awsapi.ConflictException, "MicroVM Image is already in state: UPDATING")

@@ -52,9 +52,9 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request, c awsapi.Caller, 
 	if log.refresh != nil {
 		log.refresh(ctx)
 	}
-	skipped := ""
+	var skipped func() []byte
 	if log.app {
-		skipped = "[output was skipped here: it came faster than it was read]\n"
+		skipped = func() []byte { return logfile.Skipped(h.Clock.Now()) }
 	}
 	file, err := logfile.Open(log.path, skipped)
 	if err != nil {

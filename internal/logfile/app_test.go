@@ -37,7 +37,7 @@ func (b *bench) wrote(a *App, position int64, stream, text string) int64 {
 // text is the app's log as readers see it, without times.
 func (b *bench) text() string {
 	b.t.Helper()
-	r, err := Open(b.Path(id, AppName), "")
+	r, err := Open(b.Path(id, AppName), nil)
 	require.NoError(b.t, err)
 	defer r.Close()
 	return plain(b.t, r)

@@ -26,6 +26,11 @@ func appendEntry(out []byte, at time.Time, stream string, tag byte, text []byte)
 	return append(append(out, text...), '\n')
 }
 
+// Skipped is a line of an app's log that stands for what its reader was too slow for.
+func Skipped(now time.Time) []byte {
+	return appendEntry(nil, now, Note, fullTag, []byte("[output was skipped here: it came faster than it was read]"))
+}
+
 // cutText takes the text of one line off what was written: up to the end of a line, or as long as one may be.
 func cutText(data []byte) (text []byte, tag byte, rest []byte) {
 	if end := bytes.IndexByte(data[:min(len(data), maxText+1)], '\n'); end >= 0 {

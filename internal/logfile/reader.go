@@ -15,12 +15,12 @@ type Reader struct {
 	present *os.File // nil while the log has not begun
 	sizes   [2]int64 // of before and present when the reader was opened
 	note    []byte   // to be read before the next segment
-	skipped string   // what note says
+	skipped func() []byte
 }
 
-// Open opens a log, which need not exist yet. skipped is what stands where the reader was too slow
-// for the log, a line; "" is nothing.
-func Open(path, skipped string) (*Reader, error) {
+// Open opens a log, which need not exist yet. skipped makes the line that stands where the reader was
+// too slow for the log; nil makes none.
+func Open(path string, skipped func() []byte) (*Reader, error) {
 	const tries = 5 // a log may move on between the opening of the two
 	for try := 1; ; try++ {
 		r := &Reader{path: path, skipped: skipped}
@@ -127,8 +127,8 @@ func (r *Reader) rotated() bool { return !isFile(r.present, r.path) && exists(r.
 
 // moveOn lets go of the present segment. If it is not even the older one any more, others were missed.
 func (r *Reader) moveOn() {
-	if r.skipped != "" && !isFile(r.present, r.path+older) {
-		r.note = []byte(r.skipped)
+	if r.skipped != nil && !isFile(r.present, r.path+older) {
+		r.note = r.skipped()
 	}
 	r.present.Close()
 	r.present = nil

@@ -15,7 +15,7 @@ import (
 
 func TestAReaderGoesOnWithWhatWasWrittenSince(t *testing.T) {
 	b := newBench(t, 0)
-	r, err := Open(b.Path(id, ConsoleName), "")
+	r, err := Open(b.Path(id, ConsoleName), nil)
 	require.NoError(t, err)
 	defer r.Close()
 	reads := func(want string) {
@@ -38,7 +38,7 @@ func TestAReaderFollowsALogThatMovesOnAndIsToldWhatItMissed(t *testing.T) {
 	line := func(i int) []byte { return fmt.Appendf(nil, "%0999d\n", i) }
 	b := newBench(t, 0)
 	require.NoError(t, b.Append(id, VMMName, line(0)))
-	r, err := Open(b.Path(id, VMMName), skipped)
+	r, err := Open(b.Path(id, VMMName), func() []byte { return []byte(skipped) })
 	require.NoError(t, err)
 	defer r.Close()
 
@@ -71,7 +71,7 @@ func TestASnapshotIsWhatThereWasWhenTheReaderWasOpened(t *testing.T) {
 	b := newBench(t, 0)
 	require.NoError(t, b.Append(id, ConsoleName, bytes.Repeat([]byte("old\n"), sideBytes/8)))
 	require.NoError(t, b.Append(id, ConsoleName, []byte("new\n")))
-	r, err := Open(b.Path(id, ConsoleName), "")
+	r, err := Open(b.Path(id, ConsoleName), nil)
 	require.NoError(t, err)
 	defer r.Close()
 	require.NoError(t, b.Append(id, ConsoleName, []byte("newer\n")))

@@ -67,7 +67,8 @@ func (t *Text) line(raw []byte) {
 		t.out = t.Rest(t.out) // what is missing belongs behind it
 	}
 	line := t.held[stream]
-	if len(line) == 0 && !(t.ends[stream] && len(e.text) == 0) { // a line that is exactly as long as one may be has ended
+	over := t.ends[stream] && len(e.text) == 0 // the end of a line that is exactly as long as one may be
+	if len(line) == 0 && !over {
 		line = append(append(append(append(line, e.at...), ' '), e.stream...), ' ')
 	}
 	line = append(line, e.text...)

@@ -10,10 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dormouse-dev/dormouse/internal/logfile"
-	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
@@ -108,7 +105,8 @@ func (m *Manager) Look(ctx context.Context, id string) {
 		select {
 		case sending <- c:
 			sending = nil
-		case <-c.accepted:
+		case err := <-c.accepted:
+			_ = err // it was done, or the microVM is ending
 			return
 		case <-v.ended:
 			return
@@ -125,67 +123,4 @@ func (m *Manager) live(id string) *vm {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.vms[id]
-}
-
-// Listen has the output of a microVM's app kept as soon as it comes, also right after a wake, until
-// stop is called.
-func (m *Manager) Listen(id string) (stop func()) {
-	v := m.live(id)
-	if v == nil {
-		return func() {}
-	}
-	v.readers.Add(1) // before the look for a watcher
-	if w := v.watcher.Load(); w != nil {
-		w.atOnce()
-	}
-	return func() { v.readers.Add(-1) }
-}
-
-// CatchUp returns when what the app of a running microVM has written by now was kept, as far as one
-// can tell.
-func (m *Manager) CatchUp(ctx context.Context, id string) {
-	if v := m.live(id); v != nil {
-		if w := v.watcher.Load(); w != nil && v.view.Load().session == w.s {
-			w.catchUp(ctx)
-		}
-	}
-}
-
-// Details are what is known of a microVM beyond its record. Sizes are bytes on the host, 0 when
-// there is no such file.
-type Details struct {
-	Generation      uint64 // launches and resumes since the daemon started
-	LastTraffic     time.Time
-	DiskBytes       int64
-	CheckpointBytes int64
-	VMMPID          int // 0 without a VMM
-}
-
-// Details tells what is known of a microVM that has not ended.
-func (m *Manager) Details(id string) (Details, bool) {
-	v := m.live(id)
-	if v == nil || v.over() {
-		return Details{}, false
-	}
-	now := v.view.Load()
-	d := Details{
-		Generation: now.generation, LastTraffic: time.Unix(0, v.lastTraffic.Load()),
-		DiskBytes: allocated(v.disk()),
-	}
-	if now.rec.State == store.VMSuspended {
-		d.CheckpointBytes = allocated(v.checkpoint())
-	}
-	if now.session != nil {
-		d.VMMPID = now.session.vmmPID()
-	}
-	return d, true
-}
-
-// allocated is what a file takes on the host, 0 when there is none.
-func allocated(path string) int64 {
-	var stat unix.Stat_t
-	if unix.Stat(path, &stat) != nil {
-		return 0
-	}
-	return stat.Blocks * 512 // the unit of st_blocks
 }

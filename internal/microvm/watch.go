@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -24,6 +25,13 @@ const (
 	// catchUpLimit bounds the wait for an app that writes without pause.
 	catchUpLimit = time.Second
 	catchUpPoll  = 10 * time.Millisecond
+)
+
+// maxRate bounds what of an app's output is written to the host's disk, in bytes per second. An app
+// that writes more loses the rest in its VM, and the log says so.
+const (
+	maxRate  = 4 << 20
+	lineCost = 64 // bytes that a line takes beyond its text: its time, and the work
 )
 
 // watcher keeps what the app writes while one session lasts, and reports to the actor when the app's
@@ -90,6 +98,7 @@ func (w *watcher) listen() (code int, ended bool) {
 	w.heard.Store(0)
 	w.opened.Store(w.now())
 	var position int64 // bytes the app wrote before what comes next
+	pace := pace{began: w.v.m.clock.Now()}
 	for event, err := range w.s.events(w.v.m.running) {
 		if err != nil {
 			break // if the VMM died, the actor sees that itself
@@ -106,8 +115,41 @@ func (w *watcher) listen() (code int, ended bool) {
 			break
 		}
 		position += int64(len(event.Log.Data))
+		if pause := pace.after(w.v.m.clock.Now(), event.Log.Data); pause > 0 && !w.rest(pause) {
+			break
+		}
 	}
 	return 0, false
+}
+
+// pace is how much was written in the present second.
+type pace struct {
+	began time.Time
+	spent int
+}
+
+// after counts what was written and tells how long to write nothing.
+func (p *pace) after(now time.Time, data []byte) time.Duration {
+	if now.Sub(p.began) >= time.Second {
+		*p = pace{began: now}
+	}
+	if p.spent += len(data) + lineCost*(1+bytes.Count(data, []byte("\n"))); p.spent < maxRate {
+		return 0
+	}
+	return p.began.Add(time.Second).Sub(now)
+}
+
+// rest waits, or tells that the session has ended meanwhile.
+func (w *watcher) rest(d time.Duration) bool {
+	timer := w.v.m.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.Chan():
+		return true
+	case <-w.s.networkDone():
+	case <-w.v.m.running.Done():
+	}
+	return false
 }
 
 // keep writes a piece of output to the log. It tells whether the guest may be listened to further.
@@ -157,5 +199,29 @@ func (w *watcher) upToDate(began, now int64) bool {
 func (v *vm) drain(s running) {
 	if w := v.watcher.Load(); w != nil && w.s == s {
 		w.catchUp(v.m.running)
+	}
+}
+
+// Listen has the output of a microVM's app kept as soon as it comes, also right after a wake, until
+// stop is called.
+func (m *Manager) Listen(id string) (stop func()) {
+	v := m.live(id)
+	if v == nil {
+		return func() {}
+	}
+	v.readers.Add(1) // before the look for a watcher
+	if w := v.watcher.Load(); w != nil {
+		w.atOnce()
+	}
+	return func() { v.readers.Add(-1) }
+}
+
+// CatchUp returns when what the app of a running microVM has written by now was kept, as far as one
+// can tell.
+func (m *Manager) CatchUp(ctx context.Context, id string) {
+	if v := m.live(id); v != nil {
+		if w := v.watcher.Load(); w != nil && v.view.Load().session == w.s {
+			w.catchUp(ctx)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 // said is what a microVM's app has said according to its log, without times.
 func (w *world) appLog(id string) (lines []string) {
 	w.t.Helper()
-	log, err := logfile.Open(w.cfg.Logs.Path(id, logfile.AppName), "")
+	log, err := logfile.Open(w.cfg.Logs.Path(id, logfile.AppName), nil)
 	require.NoError(w.t, err)
 	defer log.Close()
 	text, err := io.ReadAll(logfile.NewText(log))
@@ -204,6 +205,29 @@ func TestAGuestThatTellsNonsenseLosesItsLogAndNothingElse(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnAppThatFloodsItsLogIsHeldUpAndItsMicroVMIsNot(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.run(nil)
+		for range 10 * maxRate / (32 << 10) {
+			w.guests.journal.add(&guest.LogEvent{Stream: "stdout", Data: bytes.Repeat([]byte("x"), 32<<10)})
+		}
+		w.passes(watchDelay + 5*time.Second)
+		log, err := os.Stat(w.cfg.Logs.Path(id, logfile.AppName))
+		require.NoError(t, err)
+		require.Positive(t, log.Size())
+		position, err := os.ReadFile(filepath.Join(filepath.Dir(w.cfg.Logs.Path(id, logfile.AppName)), "app.position"))
+		require.NoError(t, err)
+		var written int64
+		_, err = fmt.Sscanf(string(position), "%d", &written)
+		require.NoError(t, err)
+		require.InDelta(t, 5*maxRate, written, maxRate)
+		began := time.Now()
+		require.NoError(t, w.Terminate(t.Context(), id))
+		w.becomes(id, store.VMTerminated)
+		require.LessOrEqual(t, time.Since(began), catchUpLimit+2*catchUpPoll)
+	})
 }
 
 func TestAHostWithoutRoomForLogsRunsMicroVMsAllTheSame(t *testing.T) {

@@ -39,14 +39,14 @@ type Machine struct {
 
 // Manifest describes an image snapshot. It is written last: a folder without it is not a snapshot.
 type Manifest struct {
-	Format    int               `json:"format"`
-	CreatedAt time.Time         `json:"createdAt"`
-	Machine   Machine           `json:"machine"`
-	Secret    []byte            `json:"secret"`  // of the agent in the snapshot; the file is 0600
+	Format    int       `json:"format"`
+	CreatedAt time.Time `json:"createdAt"`
+	Machine   Machine   `json:"machine"`
+	Secret    []byte    `json:"secret"` // of the agent in the snapshot; the file is 0600
 	// LoggedBytes is how much of what the app had written is in the log of the build. The logs of
 	// microVMs go on from there.
-	LoggedBytes int64 `json:"loggedBytes"`
-	Digests   map[string]string `json:"digests"` // file name → sha256 of its data extents and their places
+	LoggedBytes int64             `json:"loggedBytes"`
+	Digests     map[string]string `json:"digests"` // file name → sha256 of its data extents and their places
 	// Sizes in bytes: what the file takes on disk, holes left out.
 	MemoryBytes int64 `json:"memoryBytes"`
 	DiskBytes   int64 `json:"diskBytes"`

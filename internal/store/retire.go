@@ -77,7 +77,7 @@ func (s *Store) DeleteVersion(ctx context.Context, imageID, version string, e Ev
 // has to finish.
 func (s *Store) DeletingVersions(ctx context.Context, imageID string) ([]ImageVersion, error) {
 	rows, err := s.reader.QueryContext(ctx, selectVersion+` WHERE image_id = ? AND state = ?`, imageID, VersionDeleting)
-	versions, err := collectAll(rows, err, func(row scanner) (ImageVersion, error) { return scanVersion(row) })
+	versions, err := collectAll(rows, err, scanVersion)
 	if err != nil {
 		return nil, fmt.Errorf("list versions of image %s that are being deleted: %w", imageID, err)
 	}

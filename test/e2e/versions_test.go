@@ -126,8 +126,20 @@ func TestAnImageIsUpdatedAndItsVersionsRetired(t *testing.T) {
 		require.Len(t, files(t, h.Dir, "logs/builds"), 2)
 		processes("end of the VMMs of version 1.0", 0)
 	})
-	t.Run("the last version goes with its image", func(t *testing.T) {
+	t.Run("what a killed daemon was in the middle of is finished by the next", func(t *testing.T) {
+		h.update(t, image.arn, h.upload(t, workbench(t)), object{"hooks": allHooks})
+		h.crash(t)
+		now := h.awaitImage(t, image.arn, "UPDATE_FAILED")
+		require.Equal(t, []string{"2.0", "4.0"}, []string{now.LatestActiveImageVersion, now.LatestFailedImageVersion})
+		require.Empty(t, files(t, h.Dir, "builds"))
 		h.api.Call(t, "DeleteMicrovmImageVersion", object{"imageIdentifier": image.arn, "imageVersion": "3.0"}, nil)
+		h.crash(t)
+		h.awaitImage(t, image.arn, "UPDATED")
+		h.api.Refused(t, "GetMicrovmImageVersion", object{"imageIdentifier": image.arn, "imageVersion": "3.0"})
+		require.Equal(t, "2.0/from version two/", h.runUntilRunning(t, image.arn, nil).identity())
+	})
+	t.Run("the last version goes with its image", func(t *testing.T) {
+		h.api.Call(t, "DeleteMicrovmImageVersion", object{"imageIdentifier": image.arn, "imageVersion": "4.0"}, nil)
 		h.awaitImage(t, image.arn, "UPDATED")
 		refusal := h.api.Refused(t, "DeleteMicrovmImageVersion", object{"imageIdentifier": image.arn, "imageVersion": "2.0"})
 		require.Equal(t, "ValidationException", refusal.Name)

@@ -1,0 +1,48 @@
+package microvm
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dormouse-dev/dormouse/internal/store"
+)
+
+// Details are what is known of a microVM beyond its record. Sizes are bytes on the host, 0 when
+// there is no such file.
+type Details struct {
+	Generation      uint64 // launches and resumes since the daemon started
+	LastTraffic     time.Time
+	DiskBytes       int64
+	CheckpointBytes int64
+	VMMPID          int // 0 without a VMM
+}
+
+// Details tells what is known of a microVM that has not ended.
+func (m *Manager) Details(id string) (Details, bool) {
+	v := m.live(id)
+	if v == nil || v.over() {
+		return Details{}, false
+	}
+	now := v.view.Load()
+	d := Details{
+		Generation: now.generation, LastTraffic: time.Unix(0, v.lastTraffic.Load()),
+		DiskBytes: allocated(v.disk()),
+	}
+	if now.rec.State == store.VMSuspended {
+		d.CheckpointBytes = allocated(v.checkpoint())
+	}
+	if now.session != nil {
+		d.VMMPID = now.session.vmmPID()
+	}
+	return d, true
+}
+
+// allocated is what a file takes on the host, 0 when there is none.
+func allocated(path string) int64 {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return 0
+	}
+	return stat.Blocks * 512 // the unit of st_blocks
+}
