@@ -3,6 +3,7 @@ package bundle
 
 import (
 	"archive/zip"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,6 +46,9 @@ func Pack(ctx context.Context, dir string, to io.Writer) (Bundle, error) {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return Bundle{}, err
+	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return Bundle{}, cmp.Or(err, fmt.Errorf("%s is not a folder", dir))
 	}
 	if info, err := os.Stat(filepath.Join(root, dockerfile)); errors.Is(err, fs.ErrNotExist) || (err == nil && info.IsDir()) {
 		return Bundle{}, &NoDockerfileError{dir}

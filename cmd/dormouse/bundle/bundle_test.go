@@ -118,6 +118,10 @@ func TestWhatCannotBeBuiltIsToldBeforeItIsSent(t *testing.T) {
 	_, err = Pack(t.Context(), filepath.Join(t.TempDir(), "none"), io.Discard)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 
+	file := filepath.Join(folder(t, map[string]string{"Dockerfile": ""}), "Dockerfile")
+	_, err = Pack(t.Context(), file, io.Discard)
+	require.EqualError(t, err, file+" is not a folder")
+
 	for _, target := range []string{"/etc/passwd", "../outside"} {
 		dir := folder(t, map[string]string{"Dockerfile": "FROM x"})
 		require.NoError(t, os.Symlink(target, filepath.Join(dir, "link")))
