@@ -146,8 +146,3 @@ func (s *session) kept(ctx context.Context, image reference.Image, err error) er
 	}
 	return &failure{err, hint}
 }
-
-func isGone(err error) bool {
-	var refusal *awsapi.Error
-	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound
-}
