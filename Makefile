@@ -1,7 +1,7 @@
 # Run `make` for the list of targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build ready demo test test-unit test-e2e bench lint clean
+.PHONY: help setup build ready demo test test-unit test-e2e conformance bench lint clean
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -12,7 +12,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM := go tool gotestsum --format pkgname-and-test-fails -- -p 2 -timeout 35m
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install and make what this machine needs (idempotent; no root needed once the packages are there)
 	@setup/setup.sh
@@ -34,6 +34,9 @@ test-unit: ## unit tests only; needs no set-up
 
 test-e2e: ready ## end-to-end tests only
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -count=1 ./test/e2e/...
+
+conformance: ready ## AWS CLI and SDKs through the whole API; writes docs/compatibility.md (ARGS='-only boto3': one, and no file)
+	@go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
 
 bench: ready ## measure, and write bench/latest.json
 	@go run ./bench

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,14 +29,11 @@ def cli_from_path(report):
 
 
 def cli_from_pypi(report):
-    folder = CACHE / "awscli"
+    install = subprocess.run([HERE.parent / "setup" / "clients" / "python.sh"], capture_output=True, text=True)
+    if install.returncode != 0:
+        return None
+    folder = Path(install.stdout.strip())
     cli = folder / "bin" / "aws"
-    if not knows_microvms(cli):
-        try:
-            venv.create(folder, with_pip=True, clear=True)
-            subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--upgrade", "awscli"], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
     return Cli([str(cli)], f"from PyPI, in {folder}", report) if knows_microvms(cli) else None
 
 

@@ -3,7 +3,9 @@
 // and answers on stdout, in the order in which the calls end:
 //   {"id": 1, "output": {…}} or {"id": 1, "error": {"name", "message", "status", "members"}}
 // Endpoints, keys and region come from the environment, as for any program that uses the SDK;
-// config, which may be left out, overrides them for one call.
+// config, which may be left out, overrides them for one call. With "pageSize" the SDK's paginator
+// makes the call, and the output is {"pages": […]}. An error of what
+// was not even sent has status 0, and one that is not about a response has -1.
 
 import * as microvms from "@aws-sdk/client-lambda-microvms";
 import * as s3 from "@aws-sdk/client-s3";
@@ -47,7 +49,7 @@ async function call({ service, command, input, config = {}, pageSize }) {
 
 function explain(error) {
   const { name, message, $metadata, $fault, $service, $response, $retryable, ...members } = error;
-  return { name, message, status: $metadata?.httpStatusCode ?? 0, members };
+  return { name, message, status: $metadata ? ($metadata.httpStatusCode ?? -1) : 0, members };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -18,9 +18,9 @@ import (
 //go:embed package.json package-lock.json driver.mjs
 var files embed.FS
 
-// install puts the Node program and its packages into a folder of the user's cache, named after
+// Install puts the Node program and its packages into a folder of the user's cache, named after
 // what is in it, and returns the folder. When it is there already, that takes no time.
-func install(ctx context.Context) (string, error) {
+func Install(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find a cache folder: %w", err)
@@ -29,7 +29,7 @@ func install(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "dormouse-e2e", name)
+	dir := filepath.Join(cache, "dormouse", "clients", "js-"+name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}

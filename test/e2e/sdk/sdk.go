@@ -1,4 +1,4 @@
-// Package sdk lets Go tests call the official AWS SDK for JavaScript, unmodified, in a Node process.
+// Package sdk lets Go tests call official AWS SDKs, unmodified, each in a process of its own language.
 package sdk
 
 import (
@@ -21,7 +21,7 @@ import (
 // callLimit bounds one call, the SDK's own retries included.
 const callLimit = 2 * time.Minute
 
-// Driver is a Node process that makes calls. It is safe for concurrent use.
+// Driver is a process that makes calls; driver.mjs says how it is told to. It is safe for concurrent use.
 type Driver struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -53,14 +53,18 @@ type reply struct {
 type Error struct {
 	Name    string         `json:"name"`
 	Message string         `json:"message"`
-	Status  int            `json:"status"` // HTTP, 0 if there was no response
+	Status  int            `json:"status"` // HTTP; 0 if nothing was sent, UnknownStatus if the client does not tell
 	Members map[string]any `json:"members"`
 }
+
+// UnknownStatus is the status of an error that has none, or whose client does not tell it.
+const UnknownStatus = -1
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d): %s", e.Name, e.Status, e.Message) }
 
 // Config is the part of an SDK client's configuration that tests override.
 type Config struct {
+	Endpoint    string       `json:"endpoint,omitempty"`
 	Region      string       `json:"region,omitempty"`
 	Credentials *Credentials `json:"credentials,omitempty"`
 }
@@ -76,9 +80,10 @@ func Bytes(b []byte) map[string]string {
 	return map[string]string{"$base64": base64.StdEncoding.EncodeToString(b)}
 }
 
-// Start starts a Node process whose environment is env alone: it names endpoints, keys and region.
+// Start starts a Node process with the AWS SDK for JavaScript. Its environment is env alone: it names
+// endpoints, keys and region.
 func Start(ctx context.Context, env []string) (*Driver, error) {
-	dir, err := install(ctx)
+	dir, err := Install(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,17 +91,23 @@ func Start(ctx context.Context, env []string) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find Node 20 or newer: %w", err)
 	}
-	d := &Driver{cmd: exec.CommandContext(context.WithoutCancel(ctx), node, filepath.Join(dir, "driver.mjs")), ended: make(chan struct{}), waiting: map[int]chan reply{}}
+	return StartProgram(ctx, env, node, filepath.Join(dir, "driver.mjs"))
+}
+
+// StartProgram starts a program that reads requests and writes replies as driver.mjs does.
+func StartProgram(ctx context.Context, env []string, program string, args ...string) (*Driver, error) {
+	d := &Driver{cmd: exec.CommandContext(context.WithoutCancel(ctx), program, args...), ended: make(chan struct{}), waiting: map[int]chan reply{}}
 	d.cmd.Env, d.cmd.Stderr = env, &d.stderr
+	var err error
 	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("start Node: %w", err)
+		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start Node: %w", err)
+		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
 	if err := d.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start Node: %w", err)
+		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
 	go d.read(stdout)
 	return d, nil
@@ -105,11 +116,11 @@ func Start(ctx context.Context, env []string) (*Driver, error) {
 // Close ends the process.
 func (d *Driver) Close() error {
 	if err := d.stdin.Close(); err != nil {
-		return fmt.Errorf("end Node: %w", err)
+		return fmt.Errorf("end the driver: %w", err)
 	}
 	<-d.ended
 	if d.exit != nil {
-		return fmt.Errorf("end Node: %w\n%s", d.exit, d.stderr.String())
+		return fmt.Errorf("end the driver: %w\n%s", d.exit, d.stderr.String())
 	}
 	return nil
 }
@@ -148,7 +159,7 @@ func (d *Driver) send(r request) (<-chan reply, error) {
 	answer := make(chan reply, 1)
 	d.waiting[r.ID] = answer
 	if _, err := d.stdin.Write(append(line, '\n')); err != nil {
-		return nil, fmt.Errorf("write to Node: %w", err)
+		return nil, fmt.Errorf("write to the driver: %w", err)
 	}
 	return answer, nil
 }
@@ -171,7 +182,7 @@ func (d *Driver) call(r request, output any) error {
 		}
 		return nil
 	case <-d.ended:
-		return fmt.Errorf("the Node process has ended: %w\n%s", d.exit, d.stderr.String())
+		return fmt.Errorf("the driver has ended: %w\n%s", d.exit, d.stderr.String())
 	case <-time.After(callLimit):
 		return fmt.Errorf("%s has not returned within %v", r.Command, callLimit)
 	}
@@ -186,6 +197,9 @@ type Client struct {
 
 // MicroVMs is the client of the microVM API.
 func (d *Driver) MicroVMs() *Client { return &Client{driver: d, service: "lambda-microvms"} }
+
+// Service is the client of any service the driver knows.
+func (d *Driver) Service(name string) *Client { return &Client{driver: d, service: name} }
 
 // S3 is the client of S3.
 func (d *Driver) S3() *Client { return &Client{driver: d, service: "s3"} }
@@ -218,9 +232,13 @@ func (c *Client) Refused(t testing.TB, command string, input any) *Error {
 // Pages runs the SDK's paginator of a list command and decodes the pages, an array, into output.
 func (c *Client) Pages(t testing.TB, command string, input any, size int, output any) {
 	t.Helper()
+	require.NoError(t, c.TryPages(command, input, size, output), command)
+}
+
+// TryPages is Pages for commands that may fail.
+func (c *Client) TryPages(command string, input any, size int, output any) error {
 	paged := struct {
 		Pages any `json:"pages"`
 	}{output}
-	r := request{Service: c.service, Command: command, Input: input, Config: c.config, PageSize: size}
-	require.NoError(t, c.driver.call(r, &paged), command)
+	return c.driver.call(request{Service: c.service, Command: command, Input: input, Config: c.config, PageSize: size}, &paged)
 }
