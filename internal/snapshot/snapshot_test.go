@@ -1,8 +1,8 @@
 package snapshot
 
 import (
-	"context"
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
