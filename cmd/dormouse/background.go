@@ -60,7 +60,25 @@ func (b *background) pid() (int, error) {
 	if err != nil || pid <= 0 {
 		return 0, fmt.Errorf("a daemon of another version serves from %s: end it by hand", b.dir)
 	}
+	if !hasOpen(pid, lock.Name()) {
+		return 0, fmt.Errorf("the daemon of %s is not to be seen from here (process %d of another container or user?): end it there", b.dir, pid)
+	}
 	return pid, nil
+}
+
+// hasOpen tells whether a process has a file open, so that none is ended for another with its number.
+func hasOpen(pid int, file string) bool {
+	file, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return false
+	}
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && target == file {
+			return true
+		}
+	}
+	return false
 }
 
 // start starts the daemon as a process that outlives this one.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -48,6 +49,9 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 			return err
 		}
 		b := &building{session: s, flags: &f, dir: args[0], name: name, request: request, progress: s.screen.Progress()}
+		if f.quiet {
+			b.progress = terminal.New(io.Discard, io.Discard).Progress()
+		}
 		defer b.progress.Close()
 		return b.run(cmd.Context())
 	}
@@ -123,6 +127,10 @@ type started struct {
 func (b *building) detached() error {
 	if b.flags.output.json() {
 		return b.screen.JSON(started{b.arn, b.version, b.build})
+	}
+	if b.flags.quiet {
+		b.screen.Printf("%s:%s\n", b.name, b.version)
+		return nil
 	}
 	b.screen.Printf("%s:%s is being built\n", b.name, b.version)
 	b.screen.Notef("follow it: %s", b.command("logs --build -f %s", b.name))

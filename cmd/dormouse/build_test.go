@@ -55,6 +55,7 @@ func TestAFolderBecomesAnImage(t *testing.T) {
 	require.Equal(t, f.build, built)
 	require.Equal(t, fakeImageARN("web"), f.updated[0].ImageIdentifier)
 
+	require.Equal(t, result{"web:2.0\n", "", exitOK}, dormouse(t, "build", buildable(t), "-q"))
 	r = dormouse(t, "build", buildable(t), "--detach")
 	require.Equal(t, "web:2.0 is being built\n", r.out)
 	require.Contains(t, r.err, "follow it: dormouse logs --build -f web")

@@ -17,7 +17,8 @@ type buildFlags struct {
 	env, egress               []string
 	hooks                     string
 	hooksPort                 int
-	allCapabilities, detach   bool
+	allCapabilities           bool
+	detach, quiet             bool
 	output                    *outputFormat
 }
 
@@ -34,6 +35,7 @@ func (f *buildFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.allCapabilities, "all-capabilities", false, "give the app all capabilities of the guest's kernel")
 	flags.StringVar(&f.description, "description", "", "what the version is")
 	flags.StringVar(&f.bucket, "bucket", "", "S3 bucket for the packed folder; default is dormouse-code-ACCOUNT")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no log; print only NAME:VERSION")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "do not wait for the build")
 }
 

@@ -78,6 +78,10 @@ func (b *building) conclude(ctx context.Context) error {
 	if failed {
 		return b.failed(details)
 	}
+	if b.flags.quiet {
+		b.screen.Printf("%s:%s\n", b.name, b.version)
+		return nil
+	}
 	phases := timed(details.Phases)
 	b.screen.Timeline(phases)
 	if words := snapshotWords(details); words != "" {

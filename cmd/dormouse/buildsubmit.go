@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -27,6 +29,9 @@ func (b *building) upload(ctx context.Context) (uri string, err error) {
 	defer os.Remove(file.Name())
 	defer file.Close()
 	packed, err := bundle.Pack(ctx, b.dir, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", usagef("there is no folder %s", b.dir)
+	}
 	if err != nil {
 		return "", err
 	}

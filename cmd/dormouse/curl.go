@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
@@ -113,81 +107,4 @@ func (s *session) curl(ctx context.Context, name, path string, f curlFlags) erro
 		return exitFailed
 	}
 	return nil
-}
-
-func (f *curlFlags) request(ctx context.Context, endpoint, path string) (*http.Request, error) {
-	method, text, kind := f.method, f.data, "application/x-www-form-urlencoded" // as curl does
-	if f.json != "" {
-		text, kind = f.json, "application/json"
-	}
-	var body io.Reader = http.NoBody
-	if text != "" {
-		content, err := argument(text, maxCurlBody)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(content)
-	}
-	if method == "" {
-		method = map[bool]string{true: http.MethodGet, false: http.MethodPost}[text == ""]
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "https://"+endpoint+"/"+strings.TrimPrefix(path, "/"), body)
-	if err != nil {
-		return nil, usagef("%v", err)
-	}
-	if text != "" {
-		request.Header.Set("content-type", kind)
-	}
-	request.Header.Set("user-agent", "dormouse/"+version)
-	if f.port != defaultPort {
-		request.Header.Set(portHeader, strconv.Itoa(f.port))
-	}
-	for _, header := range f.headers {
-		name, value, found := strings.Cut(header, ":")
-		if !found {
-			return nil, usagef("the header %q has no colon", header)
-		}
-		request.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	return request, nil
-}
-
-func (f *curlFlags) print(screen *terminal.Screen, response *http.Response) (err error) {
-	out, flush := screen.Stranger()
-	if f.file != "" {
-		file, err := os.Create(f.file)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		out, flush = file, file.Close
-	}
-	if f.include {
-		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
-		if err := response.Header.Write(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	ended := &lastByte{}
-	if _, err := io.Copy(io.MultiWriter(out, ended), response.Body); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if f.file == "" && screen.Interactive() && ended.seen && ended.byte != '\n' {
-		fmt.Fprintln(out)
-	}
-	return flush()
-}
-
-// lastByte remembers the last byte written.
-type lastByte struct {
-	byte byte
-	seen bool
-}
-
-func (l *lastByte) Write(p []byte) (int, error) {
-	if len(p) > 0 {
-		l.byte, l.seen = p[len(p)-1], true
-	}
-	return len(p), nil
 }

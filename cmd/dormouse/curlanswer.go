@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
@@ -33,4 +35,44 @@ func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOu
 		why = terminal.SafeLine(code)
 	}
 	s.screen.Notef("dormouse: HTTP %d from the endpoint: %s", response.StatusCode, why)
+}
+
+func (f *curlFlags) print(screen *terminal.Screen, response *http.Response) (err error) {
+	out, flush := screen.Stranger()
+	if f.file != "" {
+		file, err := os.Create(f.file)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		out, flush = file, file.Close
+	}
+	if f.include {
+		fmt.Fprintf(out, "%s %s\n", response.Proto, response.Status)
+		if err := response.Header.Write(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	ended := &lastByte{}
+	if _, err := io.Copy(io.MultiWriter(out, ended), response.Body); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if f.file == "" && screen.Interactive() && ended.seen && ended.byte != '\n' {
+		fmt.Fprintln(out)
+	}
+	return flush()
+}
+
+// lastByte remembers the last byte written.
+type lastByte struct {
+	byte byte
+	seen bool
+}
+
+func (l *lastByte) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		l.byte, l.seen = p[len(p)-1], true
+	}
+	return len(p), nil
 }

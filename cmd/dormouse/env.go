@@ -65,6 +65,7 @@ func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) erro
 	lines := [][2]string{
 		{"AWS_ACCESS_KEY_ID", settings.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", settings.SecretAccessKey},
+		{"AWS_ACCOUNT_ID", settings.AccountID},
 		{"AWS_REGION", settings.Region},
 		{"AWS_DEFAULT_REGION", settings.Region},
 		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},

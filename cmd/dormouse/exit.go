@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
-	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
 // exitStatus is how a verb ended, for the program that called it. As an error it ends the program
@@ -104,74 +100,4 @@ func report(to io.Writer, err error) exitStatus {
 		fmt.Fprintln(to, "  "+terminal.Safe(hint))
 	}
 	return status
-}
-
-// explain is the one place where errors become words, advice and exit statuses.
-func explain(err error) (text, hint string, status exitStatus) {
-	text, status = err.Error(), exitFailed
-	var advice interface{ Hint() string }
-	if errors.As(err, &advice) {
-		hint = advice.Hint()
-	}
-	var (
-		usage     *usageError
-		ambiguous *reference.AmbiguousError
-		missing   *reference.NotFoundError
-		noDaemon  *connection.NoDaemonError
-		refusal   *awsapi.Error
-		cut       *interrupted
-	)
-	switch {
-	case errors.As(err, &cut):
-		return text, hint, exitInterrupted
-	case errors.Is(err, context.Canceled):
-		return "interrupted", "", exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &ambiguous):
-		return text, hint, exitUsage
-	case errors.As(err, &missing):
-		return text, hint, exitNotFound
-	case errors.As(err, &noDaemon):
-		return text, "start one: dormouse up", exitUnreachable
-	case errors.As(err, &refusal):
-		return explainRefusal(err, refusal, hint)
-	case connection.Unreachable(err):
-		return "no daemon answers: " + text, "start it: dormouse up", exitUnreachable
-	}
-	return text, hint, status
-}
-
-// explainRefusal words what the API refused. The code stays in the text: it is what the documentation of AWS knows.
-func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, exitStatus) {
-	text := e.Message
-	if text == "" {
-		text = "the daemon refused"
-	}
-	if e.Code != "" {
-		text += " (" + string(e.Code) + ")"
-	}
-	if around := strings.TrimSuffix(err.Error(), e.Error()); around != err.Error() {
-		text = around + text
-	}
-	switch e.Status() {
-	case http.StatusNotFound:
-		if e.Code != awsapi.ResourceNotFoundException {
-			return "the server has no such operation: " + text, orElse(hint, "is it a Dormouse of this version?"), exitFailed
-		}
-		return text, hint, exitNotFound
-	case http.StatusForbidden, http.StatusUnauthorized:
-		return text, orElse(hint, "are these the keys of this daemon? see dormouse env"), exitRefused
-	case http.StatusTooManyRequests:
-		return text, orElse(hint, "try again in a moment"), exitRefused
-	}
-	if e.Status() >= http.StatusInternalServerError {
-		return text + ", request " + e.RequestID, orElse(hint, "the daemon's log says more"), exitFailed
-	}
-	return text, hint, exitRefused
-}
-
-func orElse(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -88,8 +89,8 @@ func (f *logsFlags) input(ctx context.Context, s *session, name string) (in exte
 
 // onlyBuilt is the name of an image that has nothing but a build log, "" if err says something else.
 func (f *logsFlags) onlyBuilt(err error) string {
-	missing, ok := err.(*reference.NotFoundError) //nolint:errorlint // the finder returns it bare
-	if !ok || f.console || f.vmm {
+	var missing *reference.NotFoundError
+	if !errors.As(err, &missing) || f.console || f.vmm {
 		return ""
 	}
 	return missing.ImageWithout

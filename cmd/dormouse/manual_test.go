@@ -84,7 +84,7 @@ func unindent(example string) string {
 const manualIntroduction = `## For all verbs
 
 **Which daemon.** ` + "`--data-dir`" + ` where it is typed; else what ` + "`AWS_ENDPOINT_URL_LAMBDA_MICROVMS`" + ` (or ` + "`AWS_ENDPOINT_URL`" + `),
-` + "`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`" + ` and ` + "`DORMOUSE_CA_BUNDLE`" + ` say, if an endpoint is set; else
+` + "`AWS_ENDPOINT_URL_S3`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ACCOUNT_ID`" + ` and ` + "`DORMOUSE_CA_BUNDLE`" + ` say, if an endpoint is set; else
 the data folder (` + "`DORMOUSE_DATA_DIR`" + `, or its default). Keys without an endpoint, as for real AWS, are not used. The verbs talk to the
 AWS API, signed like any client; events, logs and details come from [the extension API](extension-api.md).
 

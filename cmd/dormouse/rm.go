@@ -93,7 +93,7 @@ func (s *session) terminateAll(ctx context.Context, image reference.Image) error
 func (s *session) removeImage(ctx context.Context, image reference.Image) error {
 	_, err := s.API.DeleteMicrovmImage(ctx, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: image.ARN})
 	if err != nil {
-		return s.kept(image, err)
+		return s.kept(ctx, image, err)
 	}
 	err = poll(ctx, func() (bool, error) {
 		now, err := s.API.GetMicrovmImage(ctx, &awsapi.GetMicrovmImageInput{ImageIdentifier: image.ARN})
@@ -114,7 +114,7 @@ func (s *session) removeImage(ctx context.Context, image reference.Image) error 
 func (s *session) removeVersion(ctx context.Context, image reference.Image) error {
 	version := awsapi.GetMicrovmImageVersionInput{ImageIdentifier: image.ARN, ImageVersion: image.Version}
 	if _, err := s.API.DeleteMicrovmImageVersion(ctx, (*awsapi.DeleteMicrovmImageVersionInput)(&version)); err != nil {
-		return s.kept(image, err)
+		return s.kept(ctx, image, err)
 	}
 	err := poll(ctx, func() (bool, error) {
 		_, err := s.API.GetMicrovmImageVersion(ctx, &version)
@@ -130,18 +130,19 @@ func (s *session) removeVersion(ctx context.Context, image reference.Image) erro
 }
 
 // kept adds what to do about an image that was not deleted.
-func (s *session) kept(image reference.Image, err error) error {
+func (s *session) kept(ctx context.Context, image reference.Image, err error) error {
 	if refusal := (*awsapi.Error)(nil); !errors.As(err, &refusal) || refusal.Status() >= http.StatusInternalServerError || isGone(err) {
 		return err
 	}
-	switch image.State {
-	case awsapi.MicrovmImageStateCreating, awsapi.MicrovmImageStateUpdating:
-		return &failure{err, "its build must end by itself, follow it: " + s.command("logs --build -f %s", image.Name)}
+	hint := ""
+	live, _ := s.microVMs(ctx, []string{image.String()}, false)
+	switch {
+	case image.State == awsapi.MicrovmImageStateCreating, image.State == awsapi.MicrovmImageStateUpdating:
+		hint = "its build must end by itself, follow it: " + s.command("logs --build -f %s", image.Name)
+	case len(live) > 0:
+		hint = "end its microVMs first: " + s.command("rm -f %s", image)
+	case image.Version != "":
+		hint = "delete the image: " + s.command("rm %s", image.Name)
 	}
-	return &failure{err, "end its microVMs first: " + s.command("rm -f %s", image)}
-}
-
-func isGone(err error) bool {
-	var refusal *awsapi.Error
-	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound
+	return &failure{err, hint}
 }

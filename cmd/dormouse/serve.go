@@ -255,16 +255,16 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 // prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done,
 // and lets clients know.
 func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
-	before := addresses.Builder
-	addresses.Builder = connection.BuilderReady
+	state := connection.BuilderReady
 	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
 		log.Error("the builder could not be prepared; builds will try again", "err", err)
-		addresses.Builder = connection.BuilderFailed
+		state = connection.BuilderFailed
 	}
-	if addresses.Builder == before || ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil && state != addresses.Builder {
+		addresses.Builder = state
+		return writeDaemon(dir, addresses)
 	}
-	return writeDaemon(dir, addresses)
+	return nil
 }
 
 func newLog(verbose bool) *slog.Logger {

@@ -142,6 +142,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"curl counter /":          {exitNotFound, "dormouse: image counter has no live microVM\n  start one: dormouse run counter"},
 		"inspect " + firstVM:      {exitNotFound, "MicroVM not found: " + firstVM + " (ResourceNotFoundException)"},
 		"build " + t.TempDir():    {exitFailed, "has no Dockerfile"},
+		"build /no/such/folder":   {exitUsage, "there is no folder /no/such/folder"},
 		"images -o yaml":          {exitUsage, "it is text or json"},
 	} {
 		r := dormouse(t, strings.Fields(line)...)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
@@ -59,4 +61,10 @@ func value[T any](p *T) (v T) {
 		v = *p
 	}
 	return v
+}
+
+// isGone tells whether the API says that something is not there.
+func isGone(err error) bool {
+	var refusal *awsapi.Error
+	return errors.As(err, &refusal) && refusal.Status() == http.StatusNotFound
 }

@@ -161,7 +161,7 @@ func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error
 	defer os.RemoveAll(temporary)
 	root := filepath.Join(temporary, snapshot.RootFile)
 	if err := os.Link(b.cfg.Rootfs, root); err != nil {
-		if err := snapshot.Clone(b.cfg.Rootfs, root); err != nil {
+		if err := snapshot.Clone(ctx, b.cfg.Rootfs, root); err != nil {
 			return nil, err
 		}
 	}

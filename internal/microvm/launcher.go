@@ -104,7 +104,7 @@ func (l *launcher) machine(ctx context.Context, from origin, phases *telemetry.P
 	waiting, ok := l.pool.take(from.image)
 	if from.checkpoint == "" {
 		phases.Next("disk")
-		if err := l.newDisk(from, waiting, ok); err != nil {
+		if err := l.newDisk(ctx, from, waiting, ok); err != nil {
 			return nil, err
 		}
 	}
@@ -121,9 +121,9 @@ func (l *launcher) machine(ctx context.Context, from origin, phases *telemetry.P
 
 // newDisk makes the disk of a guest that starts from its image: the one that a waiting VMM has, or
 // another copy of the image's.
-func (l *launcher) newDisk(from origin, waiting prepared, ok bool) error {
+func (l *launcher) newDisk(ctx context.Context, from origin, waiting prepared, ok bool) error {
 	if !ok {
-		return snapshot.Clone(from.image.Path(snapshot.DiskFile), from.disk)
+		return snapshot.Clone(ctx, from.image.Path(snapshot.DiskFile), from.disk)
 	}
 	if err := os.Rename(waiting.disk(), from.disk); err != nil {
 		waiting.discard()

@@ -102,7 +102,7 @@ func (p *pool) prepare(ctx context.Context, image *snapshot.Image) (prepared, er
 	}
 	config := machineConfig(image, run)
 	config.Ahead, config.Data = true, prepared{run: run}.disk()
-	if err := snapshot.Clone(image.Path(snapshot.DiskFile), config.Data); err != nil {
+	if err := snapshot.Clone(ctx, image.Path(snapshot.DiskFile), config.Data); err != nil {
 		os.RemoveAll(run)
 		return prepared{}, err
 	}

@@ -80,8 +80,8 @@ func (v *vm) restart(phases *telemetry.Phases, ran *bool) (running, guest.Restor
 	return s, reply, err
 }
 
-// alone waits for the end of the VMM that was suspended last, which takes some ten milliseconds:
-// until then it holds the lock of the disk.
+// alone waits for the end of the VMM that was suspended last, which takes some ten milliseconds: only
+// one may ever have the disk and run.
 func (v *vm) alone() error {
 	if v.before == nil {
 		return nil

@@ -113,7 +113,13 @@ func (s *session) attach(ctx context.Context, disk string) <-chan error {
 		done <- nil
 		return done
 	}
-	go func() { done <- s.machine.AttachData(ctx, disk) }()
+	go func() {
+		err := s.machine.AttachData(ctx, disk)
+		if err == nil {
+			_ = os.Remove(prepared{run: s.run}.disk()) // what stays goes with the run folder
+		}
+		done <- err
+	}()
 	return done
 }
 

@@ -238,11 +238,19 @@ func TestAResumeBringsItsDiskToAWaitingVMM(t *testing.T) {
 			require.NoError(t, err)
 			b.another(t, b.machine.Config.Memory)
 			b.diskless, b.machine.Fail = c.diskless, map[string]error{"AttachData": c.fail}
+			b.run = t.TempDir()
+			spare := prepared{run: b.run}.disk()
+			require.NoError(t, os.WriteFile(spare, []byte("the image's"), 0o600))
 			_, err = b.load(t.Context(), origin{checkpoint: b.path, disk: b.disk})
 			if c.diskless && c.fail != nil {
 				require.ErrorIs(t, err, refused)
 			} else {
 				require.NoError(t, err)
+			}
+			if c.diskless && c.fail == nil {
+				require.NoFileExists(t, spare, "nobody needs it any more")
+			} else {
+				require.FileExists(t, spare)
 			}
 			calls := b.machine.Calls()
 			slices.Sort(calls) // pages and disk come at the same time

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -112,7 +113,7 @@ func TestCloneCopiesContentAndKeepsHoles(t *testing.T) {
 	const size = 64 << 20
 	from := sparseFile(t, size, map[int64][]byte{0: randomBytes(9000), 40 << 20: randomBytes(4096), size - 5: []byte("end!!")})
 	to := filepath.Join(t.TempDir(), "clone")
-	require.NoError(t, Clone(from, to))
+	require.NoError(t, Clone(t.Context(), from, to))
 	want, err := os.ReadFile(from)
 	require.NoError(t, err)
 	got, err := os.ReadFile(to)
@@ -122,7 +123,7 @@ func TestCloneCopiesContentAndKeepsHoles(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, allocated, int64(1<<20))
 
-	require.Error(t, Clone(from, to), "a clone never overwrites a disk")
+	require.Error(t, Clone(t.Context(), from, to), "a clone never overwrites a disk")
 }
 
 // The builder's snapshot may be on another file system than the data folder. Here /dev/shm is one,
@@ -133,7 +134,11 @@ func TestCloneWorksAcrossFileSystems(t *testing.T) {
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)
 	to := filepath.Join(dir, "clone")
-	require.NoError(t, Clone(from, to))
+	over, end := context.WithCancel(t.Context())
+	end()
+	require.ErrorIs(t, Clone(over, from, to), context.Canceled)
+	require.NoFileExists(t, to)
+	require.NoError(t, Clone(t.Context(), from, to))
 	want, err := os.ReadFile(from)
 	require.NoError(t, err)
 	got, err := os.ReadFile(to)

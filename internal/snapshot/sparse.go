@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -100,8 +101,8 @@ func punchZeros(file *os.File) error {
 
 // Clone copies a sparse file: by reference where the file system can share blocks (btrfs, XFS),
 // else its data extents only. The copy is not synced: it is worth nothing without its VM, and
-// a suspend syncs it.
-func Clone(from, to string) error {
+// a suspend syncs it. When ctx ends before the copying does, nothing is left of the copy.
+func Clone(ctx context.Context, from, to string) error {
 	source, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("clone the disk: %w", err)
@@ -115,14 +116,17 @@ func Clone(from, to string) error {
 	if unix.IoctlFileClone(int(target.Fd()), int(source.Fd())) == nil {
 		return nil
 	}
-	if err := copyExtents(source, target); err != nil {
+	if err := copyExtents(ctx, source, target); err != nil {
 		os.Remove(to)
 		return fmt.Errorf("clone the disk: %w", err)
 	}
 	return nil
 }
 
-func copyExtents(source, target *os.File) error {
+// copyStep is how many bytes are copied before it is asked whether to go on.
+const copyStep = 64 << 20
+
+func copyExtents(ctx context.Context, source, target *os.File) error {
 	info, err := source.Stat()
 	if err != nil {
 		return err
@@ -136,9 +140,16 @@ func copyExtents(source, target *os.File) error {
 				return err
 			}
 		}
-		// Within one file system this is copy_file_range(2), which copies nothing through the daemon.
-		_, err := io.CopyN(target, source, end-start)
-		return err
+		for ; start < end; start += copyStep {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			// Within one file system this is copy_file_range(2), which copies nothing through the daemon.
+			if _, err := io.CopyN(target, source, min(copyStep, end-start)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

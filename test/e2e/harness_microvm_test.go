@@ -203,20 +203,25 @@ func (v *microVM) vmm() int {
 	return pid
 }
 
-// event is a state change as `dormouse events` prints it; durations are nanoseconds.
 // events lists the VM's events, oldest first, of one operation.
 func (v *microVM) events(operation string) []extension.Event {
 	v.t.Helper()
-	text, err := v.host.Command(context.Background(), "events", v.id, "--output", "json", "--lines", "0")
-	require.NoError(v.t, err)
-	var all, of []extension.Event
-	require.NoError(v.t, json.Unmarshal(text, &all))
-	for _, e := range slices.Backward(all) {
+	var of []extension.Event
+	for _, e := range slices.Backward(v.host.events(v.t, v.id)) {
 		if e.Operation == operation {
 			of = append(of, e)
 		}
 	}
 	return of
+}
+
+// events are all of a microVM or an image, newest first, as `dormouse events` prints them.
+func (h *host) events(t *testing.T, subject string) (all []extension.Event) {
+	t.Helper()
+	text, err := h.Command(context.Background(), "events", subject, "--output", "json", "--lines", "0")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &all))
+	return all
 }
 
 // open sends a request with a token and returns the response as soon as it begins.

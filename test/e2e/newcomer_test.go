@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,34 @@ func (n *newcomer) try(args ...string) (out, errOut string, status int) {
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
+// shell runs a command line of a shell, in the folder of the repository.
+func (n *newcomer) shell(line string) string {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), buildLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Dir = "../.."
+	cmd.Env = append(slices.Clone(n.env), "PATH="+filepath.Dir(n.binary)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(n.t, err, "%s\n%s", line, out)
+	n.t.Logf("$ %s\n%s", line, out)
+	return string(out)
+}
+
+// readmeLine is the line of README.md that starts with a text.
+func readmeLine(t *testing.T, start string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, start) {
+			return strings.TrimSpace(line)
+		}
+	}
+	require.Fail(t, "README.md has no line that starts with "+start)
+	return ""
+}
+
 // counter asks the app how often it was asked.
 func (n *newcomer) counter() int {
 	n.t.Helper()
@@ -88,14 +117,15 @@ func TestANewcomerGetsFromAFolderToARunningEndpoint(t *testing.T) {
 	require.Contains(t, n.run("up"), "the daemon is ready")
 	require.Contains(t, n.run("up"), "the daemon runs already")
 
-	built := n.run("build", "../../examples/counter", "-t", "counter", "--memory", "512m", "--hooks", "all")
-	require.Contains(t, built, "counter:1.0 is ready")
-	require.Contains(t, built, "snapshot")
+	began := n.shell(readmeLine(t, "dormouse build "))
+	require.Contains(t, began, "counter:1.0 is ready")
+	require.Contains(t, began, "snapshot")
+	require.Contains(t, began, "dormouse token ")
+	require.Contains(t, began, `"counter": 1`)
 	require.Contains(t, n.run("images"), "counter")
 	require.Contains(t, n.run("logs", "--build", "counter"), "The image is ready")
 
-	id := strings.TrimSpace(n.run("run", "-q", "counter"))
-	require.Equal(t, 1, n.counter())
+	id := strings.TrimSpace(n.run("ps", "-q"))
 	require.Equal(t, 2, n.counter())
 	require.Contains(t, n.run("ps"), "RUNNING")
 	require.Contains(t, n.run("inspect", id), "last launch")

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"os"
@@ -145,10 +144,12 @@ func TestAnImageIsUpdatedAndItsVersionsRetired(t *testing.T) {
 		require.Equal(t, "ValidationException", refusal.Name)
 		require.Equal(t, "This is the last version. Please delete the entire image", refusal.Message)
 	})
-	told, err := h.Command(context.Background(), "events", image.arn)
-	require.NoError(t, err)
-	for _, change := range []string{`"Operation":"update"`, `"Operation":"version 2.0"`, `"To":"UPDATE_FAILED"`, `"To":"DELETED"`} {
-		require.Contains(t, string(told), change)
+	var told []string
+	for _, e := range h.events(t, image.arn) {
+		told = append(told, e.Operation+" → "+e.To)
+	}
+	for _, change := range []string{"update → UPDATING", "version 2.0 → PENDING", "build 3.0 → UPDATE_FAILED", "version 1.0 → DELETED"} {
+		require.Contains(t, told, change)
 	}
 }
 

@@ -110,6 +110,30 @@ func TestDockerignoreIsHeeded(t *testing.T) {
 	}
 }
 
+func TestTheIgnoreFileOfTheDockerfileGoesFirst(t *testing.T) {
+	_, entries, _ := pack(t, folder(t, map[string]string{
+		"Dockerfile": "FROM x", ".dockerignore": "a\n", "Dockerfile.dockerignore": "b\nDockerfile*\n", "a": "1", "b": "2",
+	}))
+	require.Contains(t, entries, "a")
+	require.NotContains(t, entries, "b")
+	require.Contains(t, entries, "Dockerfile.dockerignore")
+}
+
+func TestWhatTheDaemonWouldRefuseIsNotSent(t *testing.T) {
+	kept := limits
+	t.Cleanup(func() { limits = kept })
+	dir := folder(t, map[string]string{"Dockerfile": "FROM x", "a/b": "12345678"})
+	limits.Entries = 2
+	_, err := Pack(t.Context(), dir, io.Discard)
+	require.ErrorContains(t, err, "it has more than 2 files and folders: name in .dockerignore")
+	limits.Entries, limits.TotalBytes = 3, 13
+	_, err = Pack(t.Context(), dir, io.Discard)
+	require.ErrorContains(t, err, "it has more than 0 GiB: name in .dockerignore")
+	limits.TotalBytes = 14
+	_, err = Pack(t.Context(), dir, io.Discard)
+	require.NoError(t, err)
+}
+
 func TestWhatCannotBeBuiltIsToldBeforeItIsSent(t *testing.T) {
 	_, err := Pack(t.Context(), folder(t, map[string]string{"app.py": ""}), io.Discard)
 	var missing *NoDockerfileError
@@ -117,6 +141,10 @@ func TestWhatCannotBeBuiltIsToldBeforeItIsSent(t *testing.T) {
 
 	_, err = Pack(t.Context(), filepath.Join(t.TempDir(), "none"), io.Discard)
 	require.ErrorIs(t, err, fs.ErrNotExist)
+
+	file := filepath.Join(folder(t, map[string]string{"Dockerfile": ""}), "Dockerfile")
+	_, err = Pack(t.Context(), file, io.Discard)
+	require.EqualError(t, err, file+" is not a folder")
 
 	for _, target := range []string{"/etc/passwd", "../outside"} {
 		dir := folder(t, map[string]string{"Dockerfile": "FROM x"})

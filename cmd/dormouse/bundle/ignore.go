@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -15,9 +16,12 @@ type ignored struct {
 	patterns *patternmatcher.PatternMatcher
 }
 
-// readIgnored reads a .dockerignore, which need not exist.
-func readIgnored(file string) (*ignored, error) {
-	text, err := os.Open(file)
+// readIgnored reads what the .dockerignore of a folder says, which need not exist.
+func readIgnored(root string) (*ignored, error) {
+	text, err := os.Open(filepath.Join(root, ownIgnore))
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = os.Open(filepath.Join(root, dockerignore))
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -29,11 +29,11 @@ func TestSettingsComeFromTheEnvironmentOrTheDataFolder(t *testing.T) {
 		AccessKeyID: "AKDIR", SecretAccessKey: "dir secret", CABundle: filepath.Join(dir, caFile),
 	}
 	ofEnvironment := Settings{
-		API: "http://vm:1", S3: "http://s3:2", Region: "us-east-1", AccountID: "000000000000",
+		API: "http://vm:1", S3: "http://s3:2", Region: "us-east-1", AccountID: "123456789012",
 		AccessKeyID: "AKENV", SecretAccessKey: "env secret", CABundle: "/ca.pem",
 	}
 	environment := map[string]string{
-		"AWS_ENDPOINT_URL_LAMBDA_MICROVMS": "http://vm:1", "AWS_ENDPOINT_URL_S3": "http://s3:2", "AWS_REGION": "us-east-1",
+		"AWS_ENDPOINT_URL_LAMBDA_MICROVMS": "http://vm:1", "AWS_ENDPOINT_URL_S3": "http://s3:2", "AWS_REGION": "us-east-1", "AWS_ACCOUNT_ID": "123456789012",
 		"AWS_ACCESS_KEY_ID": "AKENV", "AWS_SECRET_ACCESS_KEY": "env secret", "DORMOUSE_CA_BUNDLE": "/ca.pem",
 	}
 	without := func(names ...string) func(string) string {
@@ -53,6 +53,11 @@ func TestSettingsComeFromTheEnvironmentOrTheDataFolder(t *testing.T) {
 	}{
 		"environment":                 {getenv: without(), want: ofEnvironment},
 		"a folder that was asked for": {chosen: true, getenv: without(), want: ofDir},
+		"environment without an account": {getenv: without("AWS_ACCOUNT_ID"), want: func() Settings {
+			s := ofEnvironment
+			s.AccountID = defaultAccount
+			return s
+		}()},
 		// Keys of real AWS alone must never go to a daemon, nor hide it.
 		"keys without an endpoint": {getenv: without("AWS_ENDPOINT_URL_LAMBDA_MICROVMS"), want: ofDir},
 	} {

@@ -88,12 +88,15 @@ func fromEnvironment(dir string, getenv func(string) string) (s Settings, found 
 		API:         first("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "AWS_ENDPOINT_URL"),
 		S3:          first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
 		Region:      first("AWS_REGION", "AWS_DEFAULT_REGION"),
-		AccountID:   defaultAccount,
+		AccountID:   first("AWS_ACCOUNT_ID"),
 		AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"),
 		CABundle: getenv("DORMOUSE_CA_BUNDLE"),
 	}
 	if s.API == "" {
 		return Settings{}, false, nil
+	}
+	if s.AccountID == "" {
+		s.AccountID = defaultAccount
 	}
 	if s.AccessKeyID == "" || s.SecretAccessKey == "" || s.Region == "" {
 		return Settings{}, true, fmt.Errorf("the environment names the server %s, but not all of AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION", s.API)

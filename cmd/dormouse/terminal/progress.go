@@ -111,8 +111,14 @@ func (p *Progress) Write(b []byte) (int, error) {
 // Elapsed is the time since the progress began.
 func (p *Progress) Elapsed() time.Duration { return time.Since(p.began) }
 
-// Close takes the moving line away. It may be called more than once.
+// Close takes the moving line away, and ends a line of the log that has not ended. It may be called more than once.
 func (p *Progress) Close() {
+	p.mu.Lock()
+	unfinished := len(p.line) > 0
+	p.mu.Unlock()
+	if unfinished {
+		_, _ = p.Write([]byte("\n")) // nobody is left to tell
+	}
 	if p.pool == nil {
 		return
 	}

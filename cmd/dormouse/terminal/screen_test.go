@@ -51,7 +51,7 @@ func TestProgressIsPlainLinesWhereNobodyLooks(t *testing.T) {
 	fmt.Fprint(p, "line\nand ano")
 	p.Close()
 	p.Close()
-	require.Equal(t, "Packing x\nhalf a line\n", out.String())
+	require.Equal(t, "Packing x\nhalf a line\nand ano\n", out.String())
 }
 
 func TestWords(t *testing.T) {

@@ -47,8 +47,8 @@ func New(ctx context.Context, binary string, accelerator Accelerator) (*Driver, 
 	if match == nil {
 		return nil, fmt.Errorf("ask QEMU for its version: unexpected answer %q", strings.SplitN(string(out), "\n", 2)[0])
 	}
-	if err := withoutHugePages(); err != nil {
-		return nil, err
+	if accelerator == TCG {
+		_ = withoutHugePages() // with them launches are only slower
 	}
 	return &Driver{binary: path, version: string(match[1]), accelerator: accelerator}, nil
 }

@@ -57,7 +57,9 @@ func (m *machine) AttachData(ctx context.Context, path string) error {
 		if err := m.monitor.execute(ctx, "blockdev-reopen", reopen, nil); err != nil {
 			return err
 		}
-		return m.monitor.execute(ctx, "blockdev-del", object{"node-name": dataFileNode}, nil)
+		// A node that cannot be deleted only keeps its file open until the process ends.
+		_ = m.monitor.execute(ctx, "blockdev-del", object{"node-name": dataFileNode}, nil)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("attach the disk: %w", err)

@@ -27,12 +27,7 @@ const (
 // starts with huge pages. QEMU asks for them for its translation buffer; a fresh one has to be
 // zeroed whole, 2-5 ms each where the host is itself a VM, and a burst of launches finds only
 // fresh ones: 19 of 249 ms of CPU time per launch.
-func withoutHugePages() error {
-	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("do without huge pages: %w", err)
-	}
-	return nil
-}
+func withoutHugePages() error { return unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0) }
 
 // warmTranslator has the kernel provide the memory that QEMU will soon translate guest code into, while
 // nobody waits for the guest: page by page it would be a twentieth of a launch. The buffer is
