@@ -1,7 +1,7 @@
 # Run `make` for the list of targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build ready demo test test-unit test-e2e conformance bench lint clean
+.PHONY: help setup build ready demo test test-unit test-e2e test-conformance conformance bench lint clean
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -28,6 +28,9 @@ demo: ready ## a folder with a Dockerfile, all the way to a microVM that wakes (
 
 test: ready ## all tests: unit with the race detector, end-to-end on real VMs
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -race -count=1 ./...
+
+test-conformance: ready ## the same clients and steps as conformance, as Go tests; writes nothing
+	@DORMOUSE_CONFORMANCE=1 $(GOTESTSUM) -count=1 ./test/conformance
 
 test-unit: ## unit tests only; needs no set-up
 	@$(GOTESTSUM) -race $$(go list ./... | grep -v /test/e2e)
