@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
+	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -28,7 +29,7 @@ images=N, versions=N (of an image), builds=N (at once) or NAME=off, as in aws,me
 
 // parse reads both flags.
 func (l *limits) parse() (awsapi.Rates, store.Quotas, error) {
-	rates, err := awsapi.ParseRates(l.rates)
+	rates, err := awsapi.ParseRates(l.rates, extension.Operations...)
 	if err != nil {
 		return nil, store.Quotas{}, fmt.Errorf("--rate-limits: %w", err)
 	}

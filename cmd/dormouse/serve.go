@@ -176,13 +176,12 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
-	auth := awsapi.NewAuthenticator(credentials{records}, clock)
+	auth, limiter := awsapi.NewAuthenticator(credentials{records}, clock), awsapi.NewLimiter(rates, clock)
 	beyond := extension.NewHandler(extension.Config{
 		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
-		Auth: auth, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
+		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
-	aws := awsapi.NewHandler(operations, auth, log, clock)
-	aws.Limit(rates)
+	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
 	return run(ctx, o, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
 }
 
