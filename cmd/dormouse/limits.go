@@ -23,8 +23,8 @@ type limits struct {
 func (l *limits) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&l.rates, "rate-limits", nil, `calls per second and account: aws for AWS's own, Operation=RATE[/BURST] or Operation=off, as in
 aws,RunMicrovm=20/40; none by default`)
-	f.StringSliceVar(&l.quotas, "quotas", nil, `what each account may have: aws for AWS's own, memory-gib=N (classes of running and sleeping microVMs),
-images=N, versions=N (of an image), builds=N (at once) or NAME=off, as in aws,memory-gib=64; none by default`)
+	f.StringSliceVar(&l.quotas, "quotas", nil, `what each account may have: aws for AWS's own, memory-gib=N (classes of microVMs that are not
+TERMINATED), images=N, versions=N (of an image), builds=N (not ended) or NAME=off, as in aws,memory-gib=64; none by default`)
 }
 
 // parse reads both flags.

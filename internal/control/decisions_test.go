@@ -20,6 +20,8 @@ import (
 var checkedElsewhere = map[string]string{
 	"failed suspend hook":                 "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
 	"traffic before /run":                 "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
+	"rates of calls":                      "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
+	"memory quota of a microVM that ends": "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
 	"way out through a network connector": "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
 }
 

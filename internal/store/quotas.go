@@ -9,7 +9,7 @@ import (
 // Quotas bound what one account can have on this host; 0 is no bound. They hold over all regions
 // together: a region is only a name here, and callers may sign for any.
 type Quotas struct {
-	MemoryMiB int // memory classes of microVMs that are not ending, running and asleep
+	MemoryMiB int // memory classes of microVMs that are not TERMINATED: until then a guest has its memory
 	Images    int
 	Versions  int // of one image, failed ones included
 	Builds    int // that have not ended
@@ -41,10 +41,10 @@ func (s *Store) Limit(q Quotas) { s.quotas = q }
 // usageSQL counts what a quota is about, of the account ?1; versions are counted of the image ?2.
 var usageSQL = map[Quota]string{
 	QuotaMemory: `SELECT coalesce(sum(memory_mib), 0) FROM microvms INDEXED BY microvms_live
-		WHERE state <> 'TERMINATED' AND state <> 'TERMINATING' AND account_id = ?1`,
+		WHERE state <> 'TERMINATED' AND account_id = ?1`,
 	QuotaImages:   `SELECT count(*) FROM images WHERE account_id = ?1`,
 	QuotaVersions: `SELECT count(*) FROM image_versions WHERE image_id = ?2`,
-	QuotaBuilds: `SELECT count(*) FROM builds JOIN images ON images.id = builds.image_id
+	QuotaBuilds: `SELECT count(*) FROM builds INDEXED BY builds_unfinished JOIN images ON images.id = builds.image_id
 		WHERE ended_at = 0 AND account_id = ?1`,
 }
 

@@ -42,7 +42,7 @@ func TestOnlyOneOfManyTakesTheLastMemory(t *testing.T) {
 	require.EqualValues(t, 2, made.Load())
 }
 
-func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
+func TestMemoryIsCountedUntilAMicroVMHasEnded(t *testing.T) {
 	s, ctx := openTest(t), context.Background()
 	i := addImage(t, s, "app")
 	s.Limit(Quotas{MemoryMiB: 1024})
@@ -51,7 +51,7 @@ func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
 	require.NoError(t, s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID}))
 	next := testVM(i, 1)
 	next.MemoryMiB = 512
-	for _, state := range []string{VMRunning, VMSuspending, VMSuspended} {
+	for _, state := range []string{VMRunning, VMSuspending, VMSuspended, VMTerminating} {
 		requireFull(t, s.InsertMicroVM(ctx, next, nil, Event{Subject: next.ID}), QuotaMemory, 1024)
 		from := m.State
 		m.State = state
@@ -63,8 +63,8 @@ func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
 	other.ID, other.EndpointID, other.EndpointAddr, other.AccountID = "microvm-x", "x", "127.9.9.9", "111111111111"
 	require.NoError(t, s.InsertMicroVM(ctx, other, nil, Event{Subject: other.ID}), "each account has its own")
 
-	m.State = VMTerminating
-	require.NoError(t, s.TransitionMicroVM(ctx, m, VMSuspended, Event{Subject: m.ID}))
+	m.State = VMTerminated
+	require.NoError(t, s.TransitionMicroVM(ctx, m, VMTerminating, Event{Subject: m.ID}))
 	require.NoError(t, s.InsertMicroVM(ctx, next, nil, Event{Subject: next.ID}))
 	got, err := s.MicroVM(ctx, next.ID)
 	require.NoError(t, err)
