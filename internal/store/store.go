@@ -46,8 +46,8 @@ type Store struct {
 	writer *sql.DB
 	reader *sql.DB
 
-	transitionVM, insertEvent *sql.Stmt // on writer: on the suspend and wake path
-	selectVM, selectKey       *sql.Stmt // on reader
+	transitionVM, insertEvent, dropEvents *sql.Stmt // on writer: on the suspend and wake path
+	selectVM, selectKey                   *sql.Stmt // on reader
 
 	quotas Quotas // set once, before the store is shared
 }
@@ -97,6 +97,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}{
 		{s.writer, &s.transitionVM, transitionVMSQL},
 		{s.writer, &s.insertEvent, insertEventSQL},
+		{s.writer, &s.dropEvents, dropEventsSQL},
 		{s.reader, &s.selectVM, selectVM + " WHERE id = ?"},
 		{s.reader, &s.selectKey, selectCredential + " WHERE access_key_id = ?"},
 	} {

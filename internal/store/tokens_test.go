@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -121,21 +120,6 @@ func TestAccessKeysAreLookedUp(t *testing.T) {
 	}
 	c = NewCredential("999999999999", testTime)
 	require.Error(t, s.CreateCredential(ctx, c), "the account must exist")
-}
-
-func TestEventsPageNewestFirst(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
-	for n := range 5 {
-		require.NoError(t, s.AddEvent(ctx, Event{Subject: "vm", Detail: fmt.Sprint(n), At: testTime}))
-		require.NoError(t, s.AddEvent(ctx, Event{Subject: "other"}))
-	}
-	events, next, err := s.Events(ctx, "vm", Page{Limit: 3})
-	require.NoError(t, err)
-	require.Equal(t, []string{"4", "3", "2"}, []string{events[0].Detail, events[1].Detail, events[2].Detail})
-	events, next, err = s.Events(ctx, "vm", Page{Limit: 3, After: next})
-	require.NoError(t, err)
-	require.Zero(t, next)
-	require.Equal(t, []string{"1", "0"}, []string{events[0].Detail, events[1].Detail})
 }
 
 func TestAnotherProcessAddsAndDeletesAccessKeys(t *testing.T) {
