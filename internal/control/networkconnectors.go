@@ -65,7 +65,7 @@ func (s *Service) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateN
 		if errors.Is(err, store.ErrExists) {
 			err = awsapi.Conflict("A network connector with the name '%s' already exists in this account", in.Name)
 		}
-		return row, err
+		return row, orQuota(err)
 	}, func(used store.ClientToken) (store.Connector, error) {
 		return s.store.Connector(ctx, c.AccountID, c.Region, used.ResultID)
 	})

@@ -9,10 +9,11 @@ import (
 // Quotas bound what one account can have on this host; 0 is no bound. They hold over all regions
 // together: a region is only a name here, and callers may sign for any.
 type Quotas struct {
-	MemoryMiB int // memory classes of microVMs that are not TERMINATED: until then a guest has its memory
-	Images    int
-	Versions  int // of one image, failed ones included
-	Builds    int // that have not ended
+	MemoryMiB  int // memory classes of microVMs that are not TERMINATED: until then a guest has its memory
+	Images     int
+	Versions   int // of one image, failed ones included
+	Builds     int // that have not ended
+	Connectors int // network connectors
 }
 
 // Quota names one of the Quotas.
@@ -20,10 +21,11 @@ type Quota string
 
 // The quotas there are.
 const (
-	QuotaMemory   Quota = "memory"
-	QuotaImages   Quota = "images"
-	QuotaVersions Quota = "versions"
-	QuotaBuilds   Quota = "builds"
+	QuotaMemory     Quota = "memory"
+	QuotaImages     Quota = "images"
+	QuotaVersions   Quota = "versions"
+	QuotaBuilds     Quota = "builds"
+	QuotaConnectors Quota = "connectors"
 )
 
 // QuotaError means that something would be beyond a quota; nothing was written.
@@ -46,6 +48,7 @@ var usageSQL = map[Quota]string{
 	QuotaVersions: `SELECT count(*) FROM image_versions WHERE image_id = ?2`,
 	QuotaBuilds: `SELECT count(*) FROM builds INDEXED BY builds_unfinished JOIN images ON images.id = builds.image_id
 		WHERE ended_at = 0 AND account_id = ?1`,
+	QuotaConnectors: `SELECT count(*) FROM network_connectors WHERE account_id = ?1`,
 }
 
 // within fails with a *QuotaError if the rows of tx, the new one included, are beyond a quota.
@@ -54,6 +57,7 @@ func (s *Store) within(ctx context.Context, tx *sql.Tx, accountID, imageID strin
 		most := map[Quota]int{
 			QuotaMemory: s.quotas.MemoryMiB, QuotaImages: s.quotas.Images,
 			QuotaVersions: s.quotas.Versions, QuotaBuilds: s.quotas.Builds,
+			QuotaConnectors: s.quotas.Connectors,
 		}[quota]
 		if most == 0 {
 			continue

@@ -104,3 +104,18 @@ func TestImagesVersionsAndBuildsAreBounded(t *testing.T) {
 	end("build-3")
 	requireFull(t, next(4), QuotaVersions, 3)
 }
+
+func TestConnectorsAreBounded(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	s.Limit(Quotas{Connectors: 1})
+	c, elsewhere := testConnector("nc-1", "a"), testConnector("nc-2", "b")
+	elsewhere.Region = "eu-west-1"
+	require.NoError(t, s.CreateConnector(ctx, c, nil))
+	requireFull(t, s.CreateConnector(ctx, elsewhere, nil), QuotaConnectors, 1)
+	require.NoError(t, s.CreateAccount(ctx, Account{ID: "111111111111"}))
+	other := testConnector("nc-3", "a")
+	other.AccountID = "111111111111"
+	require.NoError(t, s.CreateConnector(ctx, other, nil), "each account has its own")
+	require.NoError(t, s.DeleteConnector(ctx, c))
+	require.NoError(t, s.CreateConnector(ctx, elsewhere, nil))
+}

@@ -111,3 +111,15 @@ func TestCommitsAreDurable(t *testing.T) {
 	_, err := s.reader.Exec(`DELETE FROM accounts`)
 	require.Error(t, err, "readers cannot write")
 }
+
+// planOf is how SQLite carries out a query.
+func planOf(t *testing.T, s *Store, query string, args ...any) []string {
+	t.Helper()
+	rows, err := s.reader.Query(`EXPLAIN QUERY PLAN `+query, args...)
+	plan, err := collectAll(rows, err, func(row scanner) (step string, err error) {
+		var number int
+		return step, row.Scan(&number, &number, &number, &step)
+	})
+	require.NoError(t, err)
+	return plan
+}
