@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,7 +27,7 @@ func newFolder(t *testing.T) *folder {
 	t.Helper()
 	f := &folder{t: t, dir: t.TempDir()}
 	var err error
-	f.records, err = store.Open(t.Context(), filepath.Join(f.dir, databaseFile))
+	f.records, err = store.Open(t.Context(), filepath.Join(f.dir, databaseFile), store.Quotas{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.records.Close()) })
 	key, err := f.records.EnsureDefaults(t.Context(), time.Now())
@@ -151,4 +153,24 @@ func TestEnvExportsTheKeyThatWasChosen(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.run("env")
 	require.Error(t, err)
+}
+
+func TestADatabaseOfAnotherReleaseIsLeftToTheDaemon(t *testing.T) {
+	f := newFolder(t)
+	for change, advice := range map[string]string{
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`: "use the dormouse that last served from this folder",
+		`DELETE FROM goose_db_version WHERE version_id > 1`:                      "dormouse down, then dormouse up",
+	} {
+		db, err := sql.Open("sqlite", filepath.Join(f.dir, databaseFile))
+		require.NoError(t, err)
+		_, err = db.Exec(change)
+		require.NoError(t, errors.Join(err, db.Close()))
+		for _, args := range [][]string{{"account", "list"}, {"credentials", "list"}, {"env", "--account", "default"}} {
+			_, err := f.run(args...)
+			text, hint, status := explain(err)
+			require.Contains(t, text, "release", args)
+			require.Contains(t, hint, advice, args)
+			require.Equal(t, exitFailed, status)
+		}
+	}
 }

@@ -119,12 +119,11 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	defer unlock()
 
-	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile))
+	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile), quotas)
 	if err != nil {
 		return err
 	}
 	defer records.Close()
-	records.Limit(quotas)
 	key, err := records.EnsureDefaults(ctx, clock.Now())
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ func managed(name string) string {
 type rig struct {
 	*Service
 	ctx    context.Context
+	path   string // of the database
 	store  *store.Store
 	images *fakeImages
 	vms    *fakeVMs
@@ -48,10 +49,16 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	require.NoError(t, os.WriteFile(path, emptyDatabase(), 0o600))
-	st, err := store.Open(ctx, path)
+	return newRigAt(t, path, store.Quotas{})
+}
+
+// newRigAt is a rig on a database that is there.
+func newRigAt(t *testing.T, path string, quotas store.Quotas) *rig {
+	t.Helper()
+	ctx := context.Background()
+	st, err := store.Open(ctx, path, quotas)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 11, 23, 10, 0, 0, 123e6, time.UTC))
@@ -63,7 +70,13 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	images, vms, tokens := &fakeImages{st, clock}, &fakeVMs{st: st, clock: clock}, &fakeTokens{}
 	s := New(Config{Store: st, Images: images, MicroVMs: vms, Tokens: tokens, Endpoints: hosts{}, Clock: clock, Pages: pages})
-	return &rig{s, as(account, region), st, images, vms, tokens}
+	return &rig{s, as(account, region), path, st, images, vms, tokens}
+}
+
+// limited is another rig on the same database, with quotas.
+func (r *rig) limited(t *testing.T, quotas store.Quotas) *rig {
+	t.Helper()
+	return newRigAt(t, r.path, quotas)
 }
 
 // emptyDatabase is what store.Open makes of a new file. Making it takes longer than most tests here.
@@ -74,7 +87,7 @@ var emptyDatabase = sync.OnceValue(func() []byte {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "dormouse.db")
-	st, err := store.Open(context.Background(), path)
+	st, err := store.Open(context.Background(), path, store.Quotas{})
 	if err == nil {
 		err = st.Close()
 	}

@@ -140,7 +140,7 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			}
 		},
 		"quotas": func(t *testing.T, r *rig) {
-			r.store.Limit(store.Quotas{Images: 1})
+			r = r.limited(t, store.Quotas{Images: 1})
 			ctx, in := as(account, "eu-west-1"), createInput("app")
 			in.BaseImageArn = strings.Replace(baseARN, region, "eu-west-1", 1)
 			_, err := r.CreateMicrovmImage(ctx, in)

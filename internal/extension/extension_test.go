@@ -63,7 +63,7 @@ type rig struct {
 func newRig(t *testing.T, limits ...string) *rig {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	records, err := store.Open(ctx, filepath.Join(dir, "dormouse.db"))
+	records, err := store.Open(ctx, filepath.Join(dir, "dormouse.db"), store.Quotas{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, records.Close()) })
 	pages, err := pagetoken.New(make([]byte, pagetoken.KeySize))

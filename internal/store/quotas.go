@@ -7,7 +7,8 @@ import (
 )
 
 // Quotas bound what one account can have on this host; 0 is no bound. They hold over all regions
-// together: a region is only a name here, and callers may sign for any.
+// together: a region is only a name here, and callers may sign for any. They are checked in the
+// transaction that adds something, so that of two requests for the last place one gets it.
 type Quotas struct {
 	MemoryMiB  int // memory classes of microVMs that are not TERMINATED: until then a guest has its memory
 	Images     int
@@ -35,10 +36,6 @@ type QuotaError struct {
 }
 
 func (e *QuotaError) Error() string { return fmt.Sprintf("quota of %s reached: %d", e.Quota, e.Most) }
-
-// Limit sets the quotas. They are checked in the transaction that adds something, so that of two
-// requests for the last place one gets it. It is called before the store is used by several.
-func (s *Store) Limit(q Quotas) { s.quotas = q }
 
 // usageSQL counts what a quota is about, of the account ?1; versions are counted of the image ?2.
 var usageSQL = map[Quota]string{

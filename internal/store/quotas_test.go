@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,9 +21,8 @@ func requireFull(t *testing.T, err error, quota Quota, most int) {
 }
 
 func TestOnlyOneOfManyTakesTheLastMemory(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{MemoryMiB: 2048}), context.Background()
 	i := addImage(t, s, "app")
-	s.Limit(Quotas{MemoryMiB: 2048})
 	var made atomic.Int32
 	var wg sync.WaitGroup
 	for n := range 16 {
@@ -43,9 +43,8 @@ func TestOnlyOneOfManyTakesTheLastMemory(t *testing.T) {
 }
 
 func TestMemoryIsCountedUntilAMicroVMHasEnded(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{MemoryMiB: 1024}), context.Background()
 	i := addImage(t, s, "app")
-	s.Limit(Quotas{MemoryMiB: 1024})
 	m := testVM(i, 0)
 	m.MemoryMiB = 1024
 	require.NoError(t, s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID}))
@@ -72,8 +71,7 @@ func TestMemoryIsCountedUntilAMicroVMHasEnded(t *testing.T) {
 }
 
 func TestImagesVersionsAndBuildsAreBounded(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
-	s.Limit(Quotas{Images: 2, Versions: 3, Builds: 2})
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{Images: 2, Versions: 3, Builds: 2}), context.Background()
 	create := func(name, region string) error {
 		i, v, b := testImage(name)
 		i.Region = region
@@ -106,8 +104,7 @@ func TestImagesVersionsAndBuildsAreBounded(t *testing.T) {
 }
 
 func TestConnectorsAreBounded(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
-	s.Limit(Quotas{Connectors: 1})
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{Connectors: 1}), context.Background()
 	c, elsewhere := testConnector("nc-1", "a"), testConnector("nc-2", "b")
 	elsewhere.Region = "eu-west-1"
 	require.NoError(t, s.CreateConnector(ctx, c, nil))

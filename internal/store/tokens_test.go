@@ -80,7 +80,7 @@ func TestARefusedEffectLeavesItsTokenFree(t *testing.T) {
 func TestKeysSurviveAReopening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	ctx := context.Background()
-	s, err := Open(ctx, path)
+	s, err := Open(ctx, path, Quotas{})
 	require.NoError(t, err)
 	keys, err := s.LoadTokenKeys(ctx)
 	require.NoError(t, err)
