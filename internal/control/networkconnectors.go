@@ -67,7 +67,8 @@ func (s *Service) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateN
 		}
 		return row, orQuota(err)
 	}, func(used store.ClientToken) (store.Connector, error) {
-		return s.store.Connector(ctx, c.AccountID, c.Region, used.ResultID)
+		earlier, err := s.store.Connector(ctx, c.AccountID, c.Region, used.ResultID)
+		return earlier, orRefusal(err, resultGone())
 	})
 	if err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func newRig(t *testing.T, limits ...string) *rig {
 }
 
 func (r *rig) addImage(account, id, build string) {
-	i := store.Image{ID: id, AccountID: account, Region: region, Name: "app", State: store.ImageCreating, CreatedAt: noon}
+	i := store.Image{ID: id, AccountID: account, Region: region, Name: "app", State: store.ImageCreated, CreatedAt: noon}
 	v := store.ImageVersion{ImageID: id, Version: "1.0", Major: 1, State: store.VersionSuccessful, Status: store.StatusActive}
 	v.Config.MinimumMemoryMiB = 512
 	b := store.Build{ID: build, ImageID: id, Version: "1.0", State: store.BuildInProgress, CreatedAt: noon}
