@@ -9,7 +9,7 @@ var differences = []difference{
 	{"managed base image", "Amazon Linux 2023", "Dormouse's own guest under the same name, `al2023-1`", "AWS's image is not to be had elsewhere"},
 	{"roles", "checked with IAM and assumed", "their ARNs are checked and kept, and give nothing", "there is no IAM; an account may do everything with what is its own"},
 	{"endpoint", "`<uuid>.lambda-microvm.<region>.on.aws:443`, public certificates", "a host of the daemon with its port, certificates of a local CA (`DORMOUSE_CA_BUNDLE`)", "AWS's domain belongs to AWS"},
-	{"network connectors", "lead into a VPC", "kept and shown; what they open is the operator's choice", "there is no VPC"},
+	{"network connectors", "lead into a VPC", "kept and shown, and lead nowhere: a microVM with nothing else is sealed", "there is no VPC"},
 	{"regions", "each has its own API", "the one a request is signed for is a name only", "one host"},
 	{"prices, CloudTrail, CloudFormation", "there", "not there", "not part of this API"},
 }
