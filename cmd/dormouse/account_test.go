@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -114,6 +115,25 @@ func TestASecretIsPrintedOnce(t *testing.T) {
 	require.ErrorContains(t, err, `there is no account "nobody"`)
 	_, err = f.run("credentials", "create")
 	require.ErrorContains(t, err, "account")
+}
+
+func TestASecretIsPrintedWhateverFailsAfterwards(t *testing.T) {
+	f := newFolder(t)
+	_, err := f.run("account", "create", "team-a")
+	require.NoError(t, err)
+	kept := filepath.Join(f.dir, connection.CredentialsFile)
+	require.NoError(t, os.Remove(kept))
+	require.NoError(t, os.MkdirAll(filepath.Join(kept, "in the way"), 0o700))
+	for account, fails := range map[string]bool{"team-a": false, "default": true} {
+		out, err := f.run("credentials", "create", "--account", account, "--output", "json")
+		require.Equal(t, fails, err != nil, "%s: %v: the file is the default account's", account, err)
+		var made shownCredential
+		require.NoError(t, json.Unmarshal([]byte(out), &made))
+		require.Len(t, made.SecretAccessKey, 40)
+		got, err := f.records.Credential(t.Context(), made.AccessKeyID)
+		require.NoError(t, err)
+		require.Equal(t, made.SecretAccessKey, got.Secret)
+	}
 }
 
 func TestEnvExportsTheKeyThatWasChosen(t *testing.T) {

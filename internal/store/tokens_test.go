@@ -157,3 +157,21 @@ func TestAnotherProcessAddsAndDeletesAccessKeys(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotFound)
 	}
 }
+
+func TestTheDefaultAccountIsMadeAlsoWhereItsNameIsTaken(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "dormouse.db"), context.Background()
+	s, err := Open(ctx, path, Quotas{})
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.CreateAccount(ctx, Account{ID: "111111111111", Name: "default"}))
+	key, err := s.EnsureDefaults(ctx, testTime)
+	require.NoError(t, err)
+	require.Equal(t, DefaultAccountID, key.AccountID)
+	made, err := s.Account(ctx, DefaultAccountID)
+	require.NoError(t, err)
+	require.Equal(t, Account{ID: DefaultAccountID, CreatedAt: testTime}, made)
+	require.NoError(t, s.DeleteCredential(ctx, key.AccessKeyID))
+	again, err := s.EnsureDefaults(ctx, testTime)
+	require.NoError(t, err)
+	require.NotEqual(t, key.AccessKeyID, again.AccessKeyID)
+}
