@@ -152,6 +152,8 @@ func wireChecks() map[string]func(*testing.T, *door) {
 			require.Equal(t, map[string]any{}, d.get(t, imagePath)["tags"])
 			require.Equal(t, map[string]any{}, d.get(t, tagsPath+label(exampleImage))["Tags"])
 			require.Nil(t, d.get(t, imagePath+"/versions/1.0")["tags"])
+			require.Equal(t, 204, d.call(t, "DELETE", tagsPath+label(exampleImage)+"?tagKeys=none", "").Status)
+			require.Nil(t, d.get(t, imagePath+"/versions/1.0")["tags"])
 		},
 		"number of tags": func(t *testing.T, d *door) {
 			d.addExamples(t)

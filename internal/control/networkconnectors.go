@@ -45,7 +45,7 @@ func (s *Service) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateN
 		return nil, awsapi.Validation("Invalid network connector name: %s", in.Name)
 	}
 	if len(in.Tags) > maxTags {
-		return nil, tooManyTags()
+		return nil, tooManyTags(awsapi.ValidationException)
 	}
 	parameters := *in
 	parameters.ClientToken = nil
