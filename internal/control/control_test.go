@@ -193,7 +193,7 @@ func (f *fakeImages) Create(ctx context.Context, i store.Image, config store.Ima
 }
 
 func (f *fakeImages) Delete(ctx context.Context, id string) error {
-	return f.st.BeginDeleteImage(ctx, id, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+	return f.st.BeginDeleteImage(ctx, id, store.SettledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
 func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error) {
@@ -204,13 +204,13 @@ func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageCo
 	}
 	v := store.ImageVersion{ImageID: id, State: store.VersionPending, Status: store.StatusInactive, Config: config, CreatedAt: now, UpdatedAt: now}
 	b := store.Build{ID: uuid.NewString(), ImageID: id, State: store.BuildPending, CreatedAt: now}
-	v, _, err = f.st.AddVersion(ctx, settledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
+	v, _, err = f.st.AddVersion(ctx, store.SettledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
 	i.State, i.UpdatedAt = store.ImageUpdating, now
 	return i, v, err
 }
 
 func (f *fakeImages) DeleteVersion(ctx context.Context, id, version string) error {
-	return f.st.BeginDeleteVersion(ctx, id, version, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+	return f.st.BeginDeleteVersion(ctx, id, version, store.SettledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
 type fakeVMs struct {
