@@ -238,7 +238,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 		draining, cut := context.WithTimeout(stopping, drainTimeout)
 		defer cut()
 		if err := p.door.Shutdown(draining); err != nil {
-			log.Info("endpoint requests were cut off", "err", err)
+			log.Info("endpoint requests were cut off", "error", err)
 		}
 		p.images.Close()
 		return p.manager.Shutdown(stopping)
@@ -255,7 +255,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
 	state := connection.BuilderReady
 	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
-		log.Error("the builder could not be prepared; builds will try again", "err", err)
+		log.Error("the builder could not be prepared; builds will try again", "error", err)
 		state = connection.BuilderFailed
 	}
 	if ctx.Err() == nil && state != addresses.Builder {
