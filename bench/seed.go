@@ -64,7 +64,7 @@ func seed(ctx context.Context, database, region string, rows int) (*seeded, erro
 	if err := copyFile(working, database); err != nil {
 		return nil, err
 	}
-	records, err := store.Open(ctx, working)
+	records, err := store.Open(ctx, working, store.Quotas{})
 	if err != nil {
 		return nil, err
 	}

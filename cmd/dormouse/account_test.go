@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,7 +28,7 @@ func newFolder(t *testing.T) *folder {
 	t.Helper()
 	f := &folder{t: t, dir: t.TempDir()}
 	var err error
-	f.records, err = store.Open(t.Context(), filepath.Join(f.dir, databaseFile))
+	f.records, err = store.Open(t.Context(), filepath.Join(f.dir, databaseFile), store.Quotas{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.records.Close()) })
 	key, err := f.records.EnsureDefaults(t.Context(), time.Now())
@@ -114,6 +117,25 @@ func TestASecretIsPrintedOnce(t *testing.T) {
 	require.ErrorContains(t, err, "account")
 }
 
+func TestASecretIsPrintedWhateverFailsAfterwards(t *testing.T) {
+	f := newFolder(t)
+	_, err := f.run("account", "create", "team-a")
+	require.NoError(t, err)
+	kept := filepath.Join(f.dir, connection.CredentialsFile)
+	require.NoError(t, os.Remove(kept))
+	require.NoError(t, os.MkdirAll(filepath.Join(kept, "in the way"), 0o700))
+	for account, fails := range map[string]bool{"team-a": false, "default": true} {
+		out, err := f.run("credentials", "create", "--account", account, "--output", "json")
+		require.Equal(t, fails, err != nil, "%s: %v: the file is the default account's", account, err)
+		var made shownCredential
+		require.NoError(t, json.Unmarshal([]byte(out), &made))
+		require.Len(t, made.SecretAccessKey, 40)
+		got, err := f.records.Credential(t.Context(), made.AccessKeyID)
+		require.NoError(t, err)
+		require.Equal(t, made.SecretAccessKey, got.Secret)
+	}
+}
+
 func TestEnvExportsTheKeyThatWasChosen(t *testing.T) {
 	f := newFolder(t)
 	_, err := f.run("account", "create", "team-a")
@@ -152,4 +174,24 @@ func TestEnvExportsTheKeyThatWasChosen(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.run("env")
 	require.Error(t, err)
+}
+
+func TestADatabaseOfAnotherReleaseIsLeftToTheDaemon(t *testing.T) {
+	f := newFolder(t)
+	for change, advice := range map[string]string{
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`: "use the dormouse that last served from this folder",
+		`DELETE FROM goose_db_version WHERE version_id > 1`:                      "dormouse down, then dormouse up",
+	} {
+		db, err := sql.Open("sqlite", filepath.Join(f.dir, databaseFile))
+		require.NoError(t, err)
+		_, err = db.Exec(change)
+		require.NoError(t, errors.Join(err, db.Close()))
+		for _, args := range [][]string{{"account", "list"}, {"credentials", "list"}, {"env", "--account", "default"}} {
+			_, err := f.run(args...)
+			text, hint, status := explain(err)
+			require.Contains(t, text, "release", args)
+			require.Contains(t, hint, advice, args)
+			require.Equal(t, exitFailed, status)
+		}
+	}
 }

@@ -56,15 +56,14 @@ func credentialsCreateCommand() *cobra.Command {
 		if err := records.CreateCredential(cmd.Context(), key); err != nil {
 			return err
 		}
-		if err := keepAccessKey(cmd, records); err != nil {
-			return err
-		}
+		// First of all: whatever fails from here on, the secret is not kept anywhere people can read it.
 		if output.json() {
-			return screenOf(cmd).JSON(shownCredential{key.AccountID, key.AccessKeyID, key.Secret, key.CreatedAt})
+			err = screenOf(cmd).JSON(shownCredential{key.AccountID, key.AccessKeyID, key.Secret, key.CreatedAt})
+		} else {
+			screenOf(cmd).Printf("account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nThe secret is not shown again.\n",
+				owner.ID, owner.Name, key.AccessKeyID, key.Secret)
 		}
-		screenOf(cmd).Printf("account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nThe secret is not shown again.\n",
-			owner.ID, owner.Name, key.AccessKeyID, key.Secret)
-		return nil
+		return errors.Join(err, keepAccessKey(cmd, records, owner.ID))
 	})
 	return cmd
 }
@@ -116,14 +115,17 @@ valid until they expire. If the default account is left without a key, the next 
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, args []string) error {
-		err := records.DeleteCredential(cmd.Context(), args[0])
+		key, err := records.Credential(cmd.Context(), args[0])
+		if err == nil {
+			err = records.DeleteCredential(cmd.Context(), args[0])
+		}
 		if errors.Is(err, store.ErrNotFound) {
 			return fmt.Errorf("there is no access key %q: `dormouse credentials list` shows them", args[0])
 		}
 		if err != nil {
 			return err
 		}
-		if err := keepAccessKey(cmd, records); err != nil {
+		if err := keepAccessKey(cmd, records, key.AccountID); err != nil {
 			return err
 		}
 		if output.json() {
@@ -135,8 +137,12 @@ valid until they expire. If the default account is left without a key, the next 
 	return cmd
 }
 
-// keepAccessKey keeps the file of the default account's access key true after a change of keys.
-func keepAccessKey(cmd *cobra.Command, records *store.Store) error {
+// keepAccessKey keeps the file of the default account's access key true after a change of an
+// account's keys.
+func keepAccessKey(cmd *cobra.Command, records *store.Store, changed string) error {
+	if changed != store.DefaultAccountID {
+		return nil
+	}
 	dir, err := dataDir(cmd)
 	if err != nil {
 		return err

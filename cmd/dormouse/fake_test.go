@@ -73,7 +73,7 @@ func newFake(t *testing.T) *fake {
 	log := slog.New(slog.DiscardHandler)
 	authenticator := awsapi.NewAuthenticator(f, clock)
 	mux := http.NewServeMux()
-	mux.Handle("/", awsapi.NewHandler(f, authenticator, log, clock))
+	mux.Handle("/", awsapi.NewHandler(f, authenticator, awsapi.NewLimiter(nil, clock), log, clock))
 	mux.HandleFunc(extension.Prefix, func(w http.ResponseWriter, r *http.Request) {
 		if _, _, err := authenticator.Authenticate(w, r); err != nil {
 			awsapi.Refusal(err).Write(w)

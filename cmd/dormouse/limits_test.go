@@ -10,7 +10,7 @@ import (
 )
 
 func TestLimitsComeFromFlagsOrTheEnvironment(t *testing.T) {
-	t.Setenv("DORMOUSE_QUOTAS", "aws,memory-gib=64,builds=off")
+	t.Setenv("DORMOUSE_QUOTAS", "aws,memory-gib=64,builds=off,connectors=7")
 	cmd := serveCommand()
 	require.NoError(t, cmd.ParseFlags([]string{"--rate-limits", "RunMicrovm=2,GetMicrovm=10/20", "--rate-limits", "GetMicrovm=off"}))
 	require.NoError(t, fromEnvironment(cmd.Flags()))
@@ -23,7 +23,7 @@ func TestLimitsComeFromFlagsOrTheEnvironment(t *testing.T) {
 	rates, quotas, err := l.parse()
 	require.NoError(t, err)
 	require.Equal(t, awsapi.Rates{"RunMicrovm": {PerSecond: 2, Burst: 2}}, rates)
-	require.Equal(t, store.Quotas{MemoryMiB: 64 << 10, Images: 100, Versions: 50}, quotas)
+	require.Equal(t, store.Quotas{MemoryMiB: 64 << 10, Images: 100, Versions: 50, Connectors: 7}, quotas)
 }
 
 func TestNothingIsLimitedByDefault(t *testing.T) {

@@ -56,7 +56,7 @@ func prepare(ctx context.Context, o serveOptions) (made bool, err error) {
 		return false, err
 	}
 	defer os.RemoveAll(o.dataDir)
-	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile))
+	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile), store.Quotas{})
 	if err != nil {
 		return false, err
 	}

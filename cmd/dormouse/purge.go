@@ -24,7 +24,7 @@ func purgeEvery(keep time.Duration) time.Duration {
 // purge forgets microVMs that were TERMINATED longer ago than keep, and their logs, until ctx ends.
 func purge(ctx context.Context, records *store.Store, logs *logfile.Folder, keep time.Duration, clock clockwork.Clock, log *slog.Logger) {
 	if err := removeOrphans(ctx, records, logs); err != nil && ctx.Err() == nil {
-		log.Error("logs of microVMs that are forgotten could not be removed", "err", err)
+		log.Error("logs of microVMs that are forgotten could not be removed", "error", err)
 	}
 	tick := clock.NewTicker(purgeEvery(keep))
 	defer tick.Stop()
@@ -46,7 +46,7 @@ func purgeOnce(ctx context.Context, records *store.Store, logs *logfile.Folder, 
 			err = errors.Join(err, logs.Remove(id))
 		}
 		if err != nil && ctx.Err() == nil {
-			log.Error("terminated microVMs could not be purged", "err", err)
+			log.Error("terminated microVMs could not be purged", "error", err)
 		}
 		if err != nil || len(ids) == 0 {
 			return

@@ -96,7 +96,7 @@ func TestLogsGoWithTheRowOfTheirMicroVM(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	dir := t.TempDir()
-	records, err := store.Open(ctx, filepath.Join(dir, databaseFile))
+	records, err := store.Open(ctx, filepath.Join(dir, databaseFile), store.Quotas{})
 	require.NoError(t, err)
 	defer records.Close()
 	now := time.Now()

@@ -119,12 +119,11 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	defer unlock()
 
-	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile))
+	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile), quotas)
 	if err != nil {
 		return err
 	}
 	defer records.Close()
-	records.Limit(quotas)
 	key, err := records.EnsureDefaults(ctx, clock.Now())
 	if err != nil {
 		return err
@@ -176,13 +175,12 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
-	auth := awsapi.NewAuthenticator(credentials{records}, clock)
+	auth, limiter := awsapi.NewAuthenticator(credentials{records}, clock), awsapi.NewLimiter(rates, clock)
 	beyond := extension.NewHandler(extension.Config{
 		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
-		Auth: auth, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
+		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
-	aws := awsapi.NewHandler(operations, auth, log, clock)
-	aws.Limit(rates)
+	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
 	return run(ctx, o, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
 }
 
@@ -240,7 +238,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 		draining, cut := context.WithTimeout(stopping, drainTimeout)
 		defer cut()
 		if err := p.door.Shutdown(draining); err != nil {
-			log.Info("endpoint requests were cut off", "err", err)
+			log.Info("endpoint requests were cut off", "error", err)
 		}
 		p.images.Close()
 		return p.manager.Shutdown(stopping)
@@ -257,7 +255,7 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
 	state := connection.BuilderReady
 	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
-		log.Error("the builder could not be prepared; builds will try again", "err", err)
+		log.Error("the builder could not be prepared; builds will try again", "error", err)
 		state = connection.BuilderFailed
 	}
 	if ctx.Err() == nil && state != addresses.Builder {

@@ -27,14 +27,16 @@ func Refusal(err error) *Error {
 	return refusal
 }
 
-// body is the JSON an error travels as: every member its code declares, null when not set.
+// body is the JSON an error travels as: every member its code declares. Those that are not set are
+// null, and left out by lambda-core.
 func (e *Error) body() []byte {
 	kind, _ := e.kind()
 	members := make(map[string]any, len(kind.members))
 	for _, name := range kind.members {
-		members[name] = nil
 		if v := *e.member(name); v != "" {
 			members[name] = v
+		} else if e.service != coreService {
+			members[name] = nil
 		}
 	}
 	if e.capitalMessage {

@@ -29,14 +29,14 @@ type Handler struct {
 	auth    *Authenticator
 	log     *slog.Logger
 	clock   clockwork.Clock
-	limiter *limiter
+	limiter *Limiter
 }
 
 var _ http.Handler = (*Handler)(nil)
 
-// NewHandler serves the operations of backend to callers that auth knows.
-func NewHandler(backend Backend, auth *Authenticator, log *slog.Logger, clock clockwork.Clock) *Handler {
-	return &Handler{backend: backend, auth: auth, log: log, clock: clock, limiter: newLimiter(nil, clock)}
+// NewHandler serves the operations of backend to callers that auth knows, as often as limiter admits.
+func NewHandler(backend Backend, auth *Authenticator, limiter *Limiter, log *slog.Logger, clock clockwork.Clock) *Handler {
+	return &Handler{backend: backend, auth: auth, limiter: limiter, log: log, clock: clock}
 }
 
 // exchange is one request on its way to an answer.
@@ -85,7 +85,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) (in
 		return 0, nil, err
 	}
 	x.operation, x.service = op.Name, op.Service
-	if err := h.limiter.admit(caller.AccountID, op.Name); err != nil {
+	if err := h.limiter.Admit(caller.AccountID, op.Name); err != nil {
 		return 0, nil, err
 	}
 	out, err := h.call(WithCaller(r.Context(), caller), op, func(in any) error {

@@ -101,7 +101,7 @@ func TestErrorsOfLambdaCoreHaveItsNamesAndForms(t *testing.T) {
 		{awsapi.Validation("m"), 400, awsapi.InvalidParameterValueException, `{"Type":"User","message":"m"}`},
 		{awsapi.Conflict("m"), 409, awsapi.ResourceConflictException, `{"Type":"User","message":"m"}`},
 		{awsapi.QuotaExceeded("m"), 400, awsapi.NetworkConnectorLimitExceededException, `{"Type":"User","message":"m"}`},
-		{awsapi.Throttling("m"), 429, awsapi.TooManyRequestsException, `{"Type":"User","message":"m","Reason":null}`},
+		{awsapi.Throttling("m"), 429, awsapi.TooManyRequestsException, `{"Type":"User","message":"m"}`},
 		{awsapi.AccessDenied("m"), 403, awsapi.AccessDeniedException, `{"Message":"m"}`},
 		{errors.New("disk"), 500, awsapi.ServiceException, `{"Type":"Server","Message":"The service encountered an internal error. Please try again."}`},
 	} {

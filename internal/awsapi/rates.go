@@ -3,9 +3,11 @@ package awsapi
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/time/rate"
@@ -36,8 +38,8 @@ const maxRate = 1_000_000
 
 // ParseRates reads what an operator configured: "aws" for the service's own rates, and
 // Operation=RATE or Operation=RATE/BURST with the rate per second (burst: the rate, rounded up),
-// or Operation=off. Later items win.
-func ParseRates(items []string) (Rates, error) {
+// or Operation=off. Later items win. others are operations beyond those of the AWS API.
+func ParseRates(items []string, others ...string) (Rates, error) {
 	rates := Rates{}
 	for _, item := range items {
 		operation, value, isPair := strings.Cut(item, "=")
@@ -48,7 +50,7 @@ func ParseRates(items []string) (Rates, error) {
 			}
 		case !isPair:
 			return nil, fmt.Errorf("%q is neither aws nor Operation=RATE", item)
-		case Operations[operation] == nil:
+		case Operations[operation] == nil && !slices.Contains(others, operation):
 			return nil, fmt.Errorf("there is no operation %q", operation)
 		case value == "off":
 			delete(rates, operation)
@@ -80,9 +82,9 @@ func parseRate(text string) (Rate, error) {
 	return r, nil
 }
 
-// limiter keeps the rates: one token bucket per account and operation, over all regions, which are
-// only names here.
-type limiter struct {
+// Limiter bounds how often each account may call operations: one token bucket per account and
+// operation, over all regions, which are only names here. It is safe for concurrent use.
+type Limiter struct {
 	rates Rates
 	clock clockwork.Clock
 
@@ -96,35 +98,37 @@ type bucketKey struct{ account, operation string }
 // fewBuckets are kept without looking which of them are needed.
 const fewBuckets = 1024
 
-func newLimiter(rates Rates, clock clockwork.Clock) *limiter {
-	return &limiter{rates: rates, clock: clock, buckets: map[bucketKey]*rate.Limiter{}, sweepAt: fewBuckets}
+// NewLimiter returns a Limiter that keeps accounts to rates; none is no limit.
+func NewLimiter(rates Rates, clock clockwork.Clock) *Limiter {
+	return &Limiter{rates: rates, clock: clock, buckets: map[bucketKey]*rate.Limiter{}, sweepAt: fewBuckets}
 }
 
-// admit takes a token for a call, or refuses it and says when to come back.
-func (l *limiter) admit(account, operation string) error {
+// Admit takes a token for a call, or refuses it and says when to come back. A refused call takes
+// nothing, however many come at once: a reservation that is cancelled would not always be given back.
+func (l *Limiter) Admit(account, operation string) error {
 	r, limited := l.rates[operation]
 	if !limited {
 		return nil
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := l.clock.Now()
-	reserved := l.bucket(bucketKey{account, operation}, r).ReserveN(now, 1)
-	wait := reserved.DelayFrom(now)
-	if wait == 0 {
+	b := l.bucket(bucketKey{account, operation}, r, now)
+	if b.AllowN(now, 1) {
 		return nil
 	}
-	reserved.CancelAt(now)
+	wait := time.Duration((1 - b.TokensAt(now)) / r.PerSecond * float64(time.Second))
 	// The service's codes for these quotas are not published.
 	return Throttling("Rate exceeded").WithQuota(signingName, "").WithRetryAfter(wait)
 }
 
-func (l *limiter) bucket(key bucketKey, r Rate) *rate.Limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// bucket finds or makes a bucket. The caller holds mu.
+func (l *Limiter) bucket(key bucketKey, r Rate, now time.Time) *rate.Limiter {
 	if b := l.buckets[key]; b != nil {
 		return b
 	}
 	if len(l.buckets) >= l.sweepAt {
-		l.sweep()
+		l.sweep(now)
 	}
 	b := rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst)
 	l.buckets[key] = b
@@ -132,8 +136,7 @@ func (l *limiter) bucket(key bucketKey, r Rate) *rate.Limiter {
 }
 
 // sweep drops the buckets that are full: a new one is no different. The caller holds mu.
-func (l *limiter) sweep() {
-	now := l.clock.Now()
+func (l *Limiter) sweep(now time.Time) {
 	for key, b := range l.buckets {
 		if b.TokensAt(now) >= float64(b.Burst()) {
 			delete(l.buckets, key)
@@ -141,6 +144,3 @@ func (l *limiter) sweep() {
 	}
 	l.sweepAt = max(fewBuckets, 2*len(l.buckets))
 }
-
-// Limit bounds how often each account may call operations. It comes before the first request.
-func (h *Handler) Limit(rates Rates) { h.limiter = newLimiter(rates, h.clock) }

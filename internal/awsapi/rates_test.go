@@ -31,8 +31,8 @@ func limited(t *testing.T, clock clockwork.Clock, rates ...string) (call func(ac
 	t.Helper()
 	parsed, err := awsapi.ParseRates(rates)
 	require.NoError(t, err)
-	h := awsapi.NewHandler(awsapi.UnimplementedBackend{}, awsapi.NewAuthenticator(anyKey{}, clock), slog.New(slog.DiscardHandler), clock)
-	h.Limit(parsed)
+	auth, limiter := awsapi.NewAuthenticator(anyKey{}, clock), awsapi.NewLimiter(parsed, clock)
+	h := awsapi.NewHandler(awsapi.UnimplementedBackend{}, auth, limiter, slog.New(slog.DiscardHandler), clock)
 	return func(account, region, method, target string) *httptest.ResponseRecorder {
 		out, err := http.NewRequest(method, "http://api.test"+target, http.NoBody)
 		require.NoError(t, err)
@@ -113,6 +113,10 @@ func TestRatesAreReadAsTheyAreDocumented(t *testing.T) {
 		"TerminateMicrovm": {PerSecond: 10, Burst: 10}, "CreateMicrovmAuthToken": {PerSecond: 50, Burst: 50},
 		"CreateMicrovmShellAuthToken": {PerSecond: 5, Burst: 5}, "ListMicrovms": {PerSecond: 0.5, Burst: 1},
 	}, rates)
+	rates, err = awsapi.ParseRates([]string{"aws", "Other=1"}, "Other", "More")
+	require.NoError(t, err)
+	require.Contains(t, rates, "Other")
+	require.NotContains(t, rates, "More", "aws has no rates for others")
 	none, err := awsapi.ParseRates(nil)
 	require.NoError(t, err)
 	require.Empty(t, none)

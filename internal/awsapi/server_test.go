@@ -70,7 +70,7 @@ func newServerNow(backend awsapi.Backend) *testServer {
 func newServerAt(backend awsapi.Backend, clock clockwork.Clock) *testServer {
 	log := new(logBuffer)
 	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	return &testServer{awsapi.NewHandler(backend, awsapi.NewAuthenticator(testKeys{}, clock), logger, clock), log}
+	return &testServer{awsapi.NewHandler(backend, awsapi.NewAuthenticator(testKeys{}, clock), awsapi.NewLimiter(nil, clock), logger, clock), log}
 }
 
 // answer is what a client receives.

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +38,7 @@ func TestAnotherAccountReachesNothing(t *testing.T) {
 	builds, _, err := r.store.ListBuilds(r.ctx, i.ID, "1.0", store.Page{Limit: 1})
 	require.NoError(t, err)
 	id := r.run(t, store.VMRunning)
+	connector := r.createConnector(t, "office")
 	other := dialAs(t, r, otherAccount)
 	ctx := context.Background()
 
@@ -61,6 +61,10 @@ func TestAnotherAccountReachesNothing(t *testing.T) {
 		"UntagResource":             {denied, call(other.UntagResource, &awsapi.UntagResourceInput{Resource: appARN, TagKeys: []string{"x"}})},
 		"ListTags":                  {denied, call(other.ListTags, &awsapi.ListTagsInput{Resource: appARN})},
 
+		"GetNetworkConnector":    {denied, call(other.GetNetworkConnector, &awsapi.GetNetworkConnectorInput{Identifier: connector})},
+		"UpdateNetworkConnector": {denied, call(other.UpdateNetworkConnector, &awsapi.UpdateNetworkConnectorInput{Identifier: connector, OperatorRole: p(roleARN + "2")})},
+		"DeleteNetworkConnector": {denied, call(other.DeleteNetworkConnector, &awsapi.DeleteNetworkConnectorInput{Identifier: connector})},
+
 		"GetMicrovm":       {missing, call(other.GetMicrovm, &awsapi.GetMicrovmInput{MicrovmIdentifier: id})},
 		"SuspendMicrovm":   {missing, call(other.SuspendMicrovm, &awsapi.SuspendMicrovmInput{MicrovmIdentifier: id})},
 		"ResumeMicrovm":    {missing, call(other.ResumeMicrovm, &awsapi.ResumeMicrovmInput{MicrovmIdentifier: id})},
@@ -71,11 +75,11 @@ func TestAnotherAccountReachesNothing(t *testing.T) {
 		"CreateMicrovmShellAuthToken": {missing, call(other.CreateMicrovmShellAuthToken, &awsapi.CreateMicrovmShellAuthTokenInput{MicrovmIdentifier: id, ExpirationInMinutes: 1})},
 	}
 	// These name nothing of anybody's; what they make and show is checked below.
-	unnamed := []string{"CreateMicrovmImage", "ListMicrovmImages", "ListMicrovms", "ListManagedMicrovmImages", "ListManagedMicrovmImageVersions"}
-	for name, op := range awsapi.Operations {
-		if !strings.HasPrefix(op.Path, "/2025-09-09/") && !strings.HasPrefix(op.Path, "/2017-03-31/") {
-			continue // another service of the host
-		}
+	unnamed := []string{
+		"CreateMicrovmImage", "ListMicrovmImages", "ListMicrovms", "ListManagedMicrovmImages", "ListManagedMicrovmImageVersions",
+		"CreateNetworkConnector", "ListNetworkConnectors",
+	}
+	for name := range awsapi.Operations {
 		if _, tested := refusals[name]; !tested {
 			require.Contains(t, unnamed, name, "this operation is not tested with two accounts")
 		}
@@ -98,6 +102,17 @@ func TestAnotherAccountReachesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, vms.Items)
 	requireCode(t, call(other.ListMicrovms, &awsapi.ListMicrovmsInput{ImageIdentifier: p(appARN)}), denied)
+	connectors, err := other.ListNetworkConnectors(ctx, &awsapi.ListNetworkConnectorsInput{})
+	require.NoError(t, err)
+	require.Empty(t, connectors.NetworkConnectors)
+	unchanged, err := r.getConnector("office")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, *unchanged.Version)
+	for _, own := range []string{"office", unchanged.Id} {
+		requireCode(t, call(other.GetNetworkConnector, &awsapi.GetNetworkConnectorInput{Identifier: own}), missing)
+		requireCode(t, call(other.UpdateNetworkConnector, &awsapi.UpdateNetworkConnectorInput{Identifier: own}), missing)
+		requireCode(t, call(other.DeleteNetworkConnector, &awsapi.DeleteNetworkConnectorInput{Identifier: own}), missing)
+	}
 }
 
 func TestNamesAndTokensOfAnotherAccountAreItsOwn(t *testing.T) {
@@ -121,6 +136,10 @@ func TestNamesAndTokensOfAnotherAccountAreItsOwn(t *testing.T) {
 	require.NotNil(t, page.NextToken)
 	_, err = other.ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{NextToken: page.NextToken})
 	refused(t, err, awsapi.ValidationException, "Invalid nextToken")
+
+	r.createConnector(t, "office")
+	_, err = other.CreateNetworkConnector(ctx, connectorInput("office"))
+	require.NoError(t, err, "nor are those of a network connector")
 
 	connector := "arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1"
 	in = createInput("third")

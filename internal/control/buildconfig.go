@@ -29,15 +29,19 @@ type versionRequest struct {
 
 func versionRequestOfCreate(in *awsapi.CreateMicrovmImageInput) versionRequest {
 	return versionRequest{
-		in.BaseImageArn, in.BuildRoleArn, in.CodeArtifact, in.BaseImageVersion, in.Description, in.Logging,
-		in.EgressNetworkConnectors, in.CpuConfigurations, in.Resources, in.AdditionalOsCapabilities, in.Hooks, in.EnvironmentVariables,
+		baseImage: in.BaseImageArn, buildRole: in.BuildRoleArn, artifact: in.CodeArtifact,
+		baseImageVersion: in.BaseImageVersion, description: in.Description, logging: in.Logging,
+		egress: in.EgressNetworkConnectors, cpu: in.CpuConfigurations, resources: in.Resources,
+		capabilities: in.AdditionalOsCapabilities, hooks: in.Hooks, environment: in.EnvironmentVariables,
 	}
 }
 
 func versionRequestOfUpdate(in *awsapi.UpdateMicrovmImageInput) versionRequest {
 	return versionRequest{
-		in.BaseImageArn, in.BuildRoleArn, in.CodeArtifact, in.BaseImageVersion, in.Description, in.Logging,
-		in.EgressNetworkConnectors, in.CpuConfigurations, in.Resources, in.AdditionalOsCapabilities, in.Hooks, in.EnvironmentVariables,
+		baseImage: in.BaseImageArn, buildRole: in.BuildRoleArn, artifact: in.CodeArtifact,
+		baseImageVersion: in.BaseImageVersion, description: in.Description, logging: in.Logging,
+		egress: in.EgressNetworkConnectors, cpu: in.CpuConfigurations, resources: in.Resources,
+		capabilities: in.AdditionalOsCapabilities, hooks: in.Hooks, environment: in.EnvironmentVariables,
 	}
 }
 

@@ -115,10 +115,11 @@ func orQuota(err error) error {
 		return err
 	}
 	text := map[store.Quota]string{
-		store.QuotaMemory:   "The base maximum allocated memory limit has been reached for this account.",
-		store.QuotaImages:   fmt.Sprintf("The maximum number of MicroVM images (%d) has been reached for this account.", full.Most),
-		store.QuotaVersions: fmt.Sprintf("The maximum number of versions (%d) has been reached for this MicroVM image.", full.Most),
-		store.QuotaBuilds:   fmt.Sprintf("The maximum number of concurrent MicroVM image builds (%d) has been reached for this account.", full.Most),
+		store.QuotaConnectors: fmt.Sprintf("The maximum number of network connectors (%d) has been reached for this account.", full.Most),
+		store.QuotaMemory:     "The base maximum allocated memory limit has been reached for this account.",
+		store.QuotaImages:     fmt.Sprintf("The maximum number of MicroVM images (%d) has been reached for this account.", full.Most),
+		store.QuotaVersions:   fmt.Sprintf("The maximum number of versions (%d) has been reached for this MicroVM image.", full.Most),
+		store.QuotaBuilds:     fmt.Sprintf("The maximum number of concurrent MicroVM image builds (%d) has been reached for this account.", full.Most),
 	}[full.Quota]
 	return awsapi.QuotaExceeded("%s", text).WithCause(err)
 }

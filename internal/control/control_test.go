@@ -40,6 +40,7 @@ func managed(name string) string {
 type rig struct {
 	*Service
 	ctx    context.Context
+	path   string // of the database
 	store  *store.Store
 	images *fakeImages
 	vms    *fakeVMs
@@ -48,10 +49,16 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	require.NoError(t, os.WriteFile(path, emptyDatabase(), 0o600))
-	st, err := store.Open(ctx, path)
+	return newRigAt(t, path, store.Quotas{})
+}
+
+// newRigAt is a rig on a database that is there.
+func newRigAt(t *testing.T, path string, quotas store.Quotas) *rig {
+	t.Helper()
+	ctx := context.Background()
+	st, err := store.Open(ctx, path, quotas)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 11, 23, 10, 0, 0, 123e6, time.UTC))
@@ -63,7 +70,13 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	images, vms, tokens := &fakeImages{st, clock}, &fakeVMs{st: st, clock: clock}, &fakeTokens{}
 	s := New(Config{Store: st, Images: images, MicroVMs: vms, Tokens: tokens, Endpoints: hosts{}, Clock: clock, Pages: pages})
-	return &rig{s, as(account, region), st, images, vms, tokens}
+	return &rig{s, as(account, region), path, st, images, vms, tokens}
+}
+
+// limited is another rig on the same database, with quotas.
+func (r *rig) limited(t *testing.T, quotas store.Quotas) *rig {
+	t.Helper()
+	return newRigAt(t, r.path, quotas)
 }
 
 // emptyDatabase is what store.Open makes of a new file. Making it takes longer than most tests here.
@@ -74,7 +87,7 @@ var emptyDatabase = sync.OnceValue(func() []byte {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "dormouse.db")
-	st, err := store.Open(context.Background(), path)
+	st, err := store.Open(context.Background(), path, store.Quotas{})
 	if err == nil {
 		err = st.Close()
 	}
@@ -180,7 +193,7 @@ func (f *fakeImages) Create(ctx context.Context, i store.Image, config store.Ima
 }
 
 func (f *fakeImages) Delete(ctx context.Context, id string) error {
-	return f.st.BeginDeleteImage(ctx, id, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+	return f.st.BeginDeleteImage(ctx, id, store.SettledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
 func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageConfig, token *store.ClientToken) (store.Image, store.ImageVersion, error) {
@@ -191,13 +204,13 @@ func (f *fakeImages) Update(ctx context.Context, id string, config store.ImageCo
 	}
 	v := store.ImageVersion{ImageID: id, State: store.VersionPending, Status: store.StatusInactive, Config: config, CreatedAt: now, UpdatedAt: now}
 	b := store.Build{ID: uuid.NewString(), ImageID: id, State: store.BuildPending, CreatedAt: now}
-	v, _, err = f.st.AddVersion(ctx, settledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
+	v, _, err = f.st.AddVersion(ctx, store.SettledImageStates, v, b, token, store.Event{Subject: id, Operation: "update", At: now})
 	i.State, i.UpdatedAt = store.ImageUpdating, now
 	return i, v, err
 }
 
 func (f *fakeImages) DeleteVersion(ctx context.Context, id, version string) error {
-	return f.st.BeginDeleteVersion(ctx, id, version, settledImageStates, store.Event{Subject: id, At: f.clock.Now()})
+	return f.st.BeginDeleteVersion(ctx, id, version, store.SettledImageStates, store.Event{Subject: id, At: f.clock.Now()})
 }
 
 type fakeVMs struct {

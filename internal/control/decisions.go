@@ -44,6 +44,8 @@ var Decisions = []Decision{
 	{"delete of a version with live microVMs", "", "", "ValidationException, as for the image"},
 	{"delete of a version that is being deleted", "", "", "200 with DELETING again"},
 	{"quotas", "per account and region", "", "per account, over all regions: they are names of one host here, and a caller can sign for any"},
+	{"rates of calls", "per account and region", "", "per account, over all regions, as quotas"},
+	{"memory quota of a microVM that ends", "RUNNING plus SUSPENDED ones count", "", "counted until it is TERMINATED: its guest has the memory while its terminate hook runs"},
 	{"change of an image that is being updated", "", "409", "ConflictException"},
 	{"delete of an image with microVMs", "ConflictException in the model", "400", "ValidationException"},
 	{"delete of an image that is being built", "ConflictException in the model", "400", "ValidationException"},

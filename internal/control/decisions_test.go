@@ -1,10 +1,6 @@
 package control
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,6 +16,8 @@ import (
 var checkedElsewhere = map[string]string{
 	"failed suspend hook":                 "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
 	"traffic before /run":                 "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
+	"rates of calls":                      "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
+	"memory quota of a microVM that ends": "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
 	"way out through a network connector": "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
 }
 
@@ -68,17 +66,6 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			_, err := r.CreateMicrovmImage(r.ctx, createInput("app"))
 			requireCode(t, err, awsapi.ValidationException)
 		},
-		"code artifact": func(t *testing.T, r *rig) {
-			v, err := r.store.Version(r.ctx, mustImage(t, r, "app").ID, firstVersion)
-			require.NoError(t, err)
-			require.Equal(t, "s3://bkt/app.zip", v.Config.ArtifactURI)
-		},
-		"version status option": func(t *testing.T, r *rig) {
-			_, err := r.UpdateMicrovmImageVersion(r.ctx, &awsapi.UpdateMicrovmImageVersionInput{ImageIdentifier: appARN, ImageVersion: firstVersion, Status: "INACTIVE"})
-			require.NoError(t, err)
-			_, err = r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
-			requireCode(t, err, awsapi.ResourceNotFoundException)
-		},
 		"echoed base version as input": func(t *testing.T, r *rig) {
 			in := createInput("other")
 			in.BaseImageVersion = p("1.0")
@@ -98,12 +85,6 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 		"run hook payload without a run hook": func(t *testing.T, r *rig) {
 			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, RunHookPayload: p("x")})
 			requireCode(t, err, awsapi.ValidationException)
-		},
-		"failure text of a version": func(t *testing.T, r *rig) {
-			version := r.addVersion(t, mustImage(t, r, "app"), store.VersionFailed)
-			out, err := r.GetMicrovmImageVersion(r.ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: appARN, ImageVersion: version})
-			require.NoError(t, err)
-			require.Nil(t, out.StateReason)
 		},
 		"runnable image states": func(t *testing.T, r *rig) {
 			for state, want := range map[string]awsapi.ErrorCode{
@@ -138,7 +119,7 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			}
 		},
 		"quotas": func(t *testing.T, r *rig) {
-			r.store.Limit(store.Quotas{Images: 1})
+			r = r.limited(t, store.Quotas{Images: 1})
 			ctx, in := as(account, "eu-west-1"), createInput("app")
 			in.BaseImageArn = strings.Replace(baseARN, region, "eu-west-1", 1)
 			_, err := r.CreateMicrovmImage(ctx, in)
@@ -180,7 +161,7 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 		t.Run(d.Topic, func(t *testing.T) {
 			t.Parallel() // they mostly wait for the disk
 			if test := checkedElsewhere[d.Topic]; test != "" {
-				requireTest(t, test)
+				awsapitest.RequireTest(t, test)
 				return
 			}
 			require.True(t, (inService == nil) != (atDoor == nil), "this row has no check, or two")
@@ -229,24 +210,6 @@ func TestEveryContradictionOfTheSpecIsDecided(t *testing.T) {
 		}
 		require.True(t, decided[topic], "no decision on %q", topic)
 	}
-}
-
-// requireTest checks that package.TestName is there.
-func requireTest(t *testing.T, test string) {
-	t.Helper()
-	pkg, name, _ := strings.Cut(test, ".")
-	files, err := filepath.Glob("../" + pkg + "/*_test.go")
-	require.NoError(t, err)
-	for _, path := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		require.NoError(t, err)
-		for _, declared := range file.Decls {
-			if f, ok := declared.(*ast.FuncDecl); ok && f.Name.Name == name {
-				return
-			}
-		}
-	}
-	require.Fail(t, "no such test", test)
 }
 
 func decideGetImage(identifier string, code awsapi.ErrorCode) func(*testing.T, *rig) {

@@ -65,6 +65,37 @@ func wireChecks() map[string]func(*testing.T, *door) {
 			require.NotContains(t, vm, "terminationMessage")
 			require.NotContains(t, vm, "terminationReasonCode")
 		},
+		"code artifact": func(t *testing.T, d *door) {
+			for _, uri := range []string{"123456789012.dkr.ecr.us-east-1.amazonaws.com/app:latest", "https://bkt.s3.amazonaws.com/app.zip", "s3://bkt"} {
+				refusal := d.requireRefusal(t, "POST", imagesPath, strings.Replace(newImage("app"), "s3://bkt/app.zip", uri, 1), 400, "ValidationException")
+				require.Contains(t, refusal.Body, "CodeArtifact URI must be a valid S3 URI")
+			}
+			created := d.call(t, "POST", imagesPath, newImage("app"))
+			require.Equal(t, 201, created.Status)
+			require.Equal(t, map[string]any{"uri": "s3://bkt/app.zip"}, created.JSON(t)["codeArtifact"])
+		},
+		"version status option": func(t *testing.T, d *door) {
+			d.addExamples(t)
+			d.requireRefusal(t, "PATCH", imagePath+"/versions/1.0", `{"state":"INACTIVE"}`, 400, "ValidationException")
+			require.Equal(t, "ACTIVE", d.get(t, imagePath+"/versions/1.0")["status"])
+			require.Equal(t, 200, d.call(t, "PATCH", imagePath+"/versions/1.0", `{"status":"INACTIVE"}`).Status)
+			require.Equal(t, "INACTIVE", d.get(t, imagePath+"/versions/1.0")["status"])
+			d.requireRefusal(t, "POST", vmsPath, `{"imageIdentifier":"`+exampleImage+`"}`, 404, "ResourceNotFoundException")
+		},
+		"failure text of a version": func(t *testing.T, d *door) {
+			d.addExamples(t)
+			const reason = "Ready hook returned HTTP status 500."
+			b := store.Build{ID: exampleBuild, State: store.BuildFailed, StateReason: reason, EndedAt: d.clock.Now()}
+			require.NoError(t, d.store.ChangeImage(d.ctx, store.ImageChange{
+				ImageID: "my-image", To: store.ImageUpdateFailed, Version: firstVersion, VersionState: store.VersionFailed, Build: &b,
+			}))
+			version := d.get(t, imagePath+"/versions/1.0")
+			require.Equal(t, "FAILED", version["state"])
+			require.Contains(t, version, "stateReason")
+			require.Nil(t, version["stateReason"])
+			require.NotContains(t, version, "terminationMessage")
+			require.Equal(t, reason, d.get(t, imagePath+"/versions/1.0/builds/"+exampleBuild)["stateReason"])
+		},
 		"microVM id of another form": func(t *testing.T, d *door) {
 			d.requireRefusal(t, "GET", vmsPath+"/mvm-1", "", 404, "ResourceNotFoundException")
 		},
@@ -120,6 +151,8 @@ func wireChecks() map[string]func(*testing.T, *door) {
 			d.addExamples(t)
 			require.Equal(t, map[string]any{}, d.get(t, imagePath)["tags"])
 			require.Equal(t, map[string]any{}, d.get(t, tagsPath+label(exampleImage))["Tags"])
+			require.Nil(t, d.get(t, imagePath+"/versions/1.0")["tags"])
+			require.Equal(t, 204, d.call(t, "DELETE", tagsPath+label(exampleImage)+"?tagKeys=none", "").Status)
 			require.Nil(t, d.get(t, imagePath+"/versions/1.0")["tags"])
 		},
 		"number of tags": func(t *testing.T, d *door) {

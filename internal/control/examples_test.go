@@ -48,7 +48,7 @@ func openDoor(t *testing.T) *door {
 	r := newRig(t)
 	require.NoError(t, r.store.CreateAccount(r.ctx, store.Account{ID: exampleAccount}))
 	require.NoError(t, r.store.CreateCredential(r.ctx, store.Credential{AccessKeyID: exampleKey, Secret: exampleSecret, AccountID: exampleAccount}))
-	handler := awsapi.NewHandler(r.Service, awsapi.NewAuthenticator(accessKeys{r.store}, r.clock), slog.New(slog.DiscardHandler), r.clock)
+	handler := awsapi.NewHandler(r.Service, awsapi.NewAuthenticator(accessKeys{r.store}, r.clock), awsapi.NewLimiter(nil, r.clock), slog.New(slog.DiscardHandler), r.clock)
 	return &door{r, handler, awsapitest.Signer{Key: exampleKey, Secret: exampleSecret, Region: region, Service: "lambda", At: r.clock.Now()}}
 }
 

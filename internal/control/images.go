@@ -42,7 +42,7 @@ func (s *Service) CreateMicrovmImage(ctx context.Context, in *awsapi.CreateMicro
 	}
 	return once(ctx, s, token, func() (*awsapi.CreateMicrovmImageOutput, error) {
 		if len(in.Tags) > maxTags {
-			return nil, tooManyTags()
+			return nil, tooManyTags(awsapi.ValidationException)
 		}
 		config, err := versionRequestOfCreate(in).config(c, "CreateMicrovmImage")
 		if err != nil {

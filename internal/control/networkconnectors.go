@@ -45,7 +45,7 @@ func (s *Service) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateN
 		return nil, awsapi.Validation("Invalid network connector name: %s", in.Name)
 	}
 	if len(in.Tags) > maxTags {
-		return nil, tooManyTags()
+		return nil, tooManyTags(awsapi.ValidationException)
 	}
 	parameters := *in
 	parameters.ClientToken = nil
@@ -65,9 +65,10 @@ func (s *Service) CreateNetworkConnector(ctx context.Context, in *awsapi.CreateN
 		if errors.Is(err, store.ErrExists) {
 			err = awsapi.Conflict("A network connector with the name '%s' already exists in this account", in.Name)
 		}
-		return row, err
+		return row, orQuota(err)
 	}, func(used store.ClientToken) (store.Connector, error) {
-		return s.store.Connector(ctx, c.AccountID, c.Region, used.ResultID)
+		earlier, err := s.store.Connector(ctx, c.AccountID, c.Region, used.ResultID)
+		return earlier, orRefusal(err, resultGone())
 	})
 	if err != nil {
 		return nil, err

@@ -262,9 +262,11 @@ func TestAnImagesConnectorGoesToItsMicroVMs(t *testing.T) {
 	r := newRig(t)
 	arn := r.createConnector(t, "office")
 	r.createImage(t, "app", func(in *awsapi.CreateMicrovmImageInput) { in.EgressNetworkConnectors = []string{arn} })
-	out, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN})
-	require.NoError(t, err)
-	require.Equal(t, []string{arn}, out.EgressNetworkConnectors)
+	for _, none := range [][]string{nil, {}} {
+		out, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, EgressNetworkConnectors: none})
+		require.NoError(t, err)
+		require.Equal(t, []string{arn}, out.EgressNetworkConnectors)
+	}
 }
 
 func TestOnlyActiveConnectorsOfTheCallerLeadOut(t *testing.T) {

@@ -17,10 +17,6 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// runnableImageStates are the states of an image whose ACTIVE versions can be run (spec/behaviour.md 3,
-// and the row "runnable image states" of Decisions).
-var runnableImageStates = []string{store.ImageCreated, store.ImageUpdated, store.ImageUpdating, store.ImageUpdateFailed}
-
 // RunMicrovm launches a microVM and returns at once, with the state PENDING.
 func (s *Service) RunMicrovm(ctx context.Context, in *awsapi.RunMicrovmInput) (*awsapi.RunMicrovmOutput, error) {
 	ctx, c := begin(ctx)
@@ -44,12 +40,13 @@ func (s *Service) RunMicrovm(ctx context.Context, in *awsapi.RunMicrovmInput) (*
 		switch {
 		case errors.Is(err, microvm.ErrCapacity):
 			return store.MicroVM{}, awsapi.InsufficientCapacity("There is not enough capacity on this host to run another MicroVM. Please try again later.").WithCause(err)
-		case errors.Is(err, store.ErrConflict): // the image went away since runSpec read it
+		case errors.Is(err, store.ErrConflict): // it cannot be run any more since runSpec read it
 			return store.MicroVM{}, noActiveVersion(in).WithCause(err)
 		}
 		return vm, orQuota(err)
 	}, func(used store.ClientToken) (store.MicroVM, error) {
-		return s.store.MicroVM(ctx, used.ResultID)
+		vm, err := s.store.MicroVM(ctx, used.ResultID)
+		return vm, orRefusal(err, resultGone())
 	})
 	if err != nil {
 		return nil, err
@@ -108,7 +105,7 @@ func (s *Service) runnable(ctx context.Context, c awsapi.Caller, in *awsapi.RunM
 	if err != nil {
 		return store.Image{}, store.ImageVersion{}, err
 	}
-	if !slices.Contains(runnableImageStates, i.State) {
+	if !slices.Contains(store.RunnableImageStates, i.State) {
 		return store.Image{}, store.ImageVersion{}, noActiveVersion(in)
 	}
 	if in.ImageVersion == nil {

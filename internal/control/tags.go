@@ -13,8 +13,9 @@ import (
 // limit of this service's own.
 const maxTags = 50
 
-func tooManyTags() *awsapi.Error {
-	return awsapi.Validation("A resource can have at most %d tags.", maxTags)
+// tooManyTags has another code in the tag operations, which are older than this service.
+func tooManyTags(code awsapi.ErrorCode) *awsapi.Error {
+	return awsapi.Errorf(code, "A resource can have at most %d tags.", maxTags)
 }
 
 // taggedResource is an image or a network connector: nothing else here has tags.
@@ -71,13 +72,16 @@ func (s *Service) editTags(ctx context.Context, resource, action string, edit fu
 		return err
 	}
 	err = s.store.EditTags(ctx, r.kind, r.id, func(tags map[string]string) (map[string]string, error) {
-		if tags == nil {
+		none, before := tags == nil, len(tags)
+		if none {
 			tags = make(map[string]string)
 		}
-		before := len(tags)
 		edit(tags)
+		if none && len(tags) == 0 {
+			return nil, nil // null where there were none (the row "tags of a resource without any" of Decisions)
+		}
 		if len(tags) > maxTags && len(tags) > before {
-			return nil, awsapi.Errorf(awsapi.InvalidParameterValueException, "A resource can have at most %d tags.", maxTags)
+			return nil, tooManyTags(awsapi.InvalidParameterValueException)
 		}
 		return tags, nil
 	})

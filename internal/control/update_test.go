@@ -148,7 +148,7 @@ func TestDeleteVersion(t *testing.T) {
 func TestReachedQuotasAreRefusedWithTheServicesError(t *testing.T) {
 	r := newRig(t)
 	r.createImage(t, "app")
-	r.store.Limit(store.Quotas{MemoryMiB: 4096, Images: 1, Versions: 1, Builds: 1})
+	r = r.limited(t, store.Quotas{MemoryMiB: 4096, Images: 1, Versions: 1, Builds: 1, Connectors: 1})
 	for range 2 {
 		r.run(t, store.VMSuspended)
 	}
@@ -158,7 +158,10 @@ func TestReachedQuotasAreRefusedWithTheServicesError(t *testing.T) {
 	refused(t, err, awsapi.ServiceQuotaExceededException, "The maximum number of MicroVM images (1) has been reached for this account.")
 	_, err = r.UpdateMicrovmImage(r.ctx, updateInput())
 	refused(t, err, awsapi.ServiceQuotaExceededException, "The maximum number of versions (1) has been reached for this MicroVM image.")
-	r.store.Limit(store.Quotas{Builds: 1})
+	r.createConnector(t, "office")
+	_, err = dial(t, r)(region).CreateNetworkConnector(r.ctx, connectorInput("home"))
+	refused(t, err, awsapi.NetworkConnectorLimitExceededException, "The maximum number of network connectors (1) has been reached for this account.")
+	r = r.limited(t, store.Quotas{Builds: 1})
 	_, err = r.UpdateMicrovmImage(r.ctx, updateInput())
 	require.NoError(t, err)
 	_, err = r.CreateMicrovmImage(r.ctx, createInput("other"))
@@ -171,7 +174,7 @@ func TestReachedQuotasAreRefusedWithTheServicesError(t *testing.T) {
 func TestTwoRunsAtOnceDoNotBothTakeTheLastMemory(t *testing.T) {
 	r := newRig(t)
 	r.createImage(t, "app")
-	r.store.Limit(store.Quotas{MemoryMiB: 2048 + 1024})
+	r = r.limited(t, store.Quotas{MemoryMiB: 2048 + 1024})
 	outcomes := make(chan error, 12)
 	var wg sync.WaitGroup
 	for range cap(outcomes) {

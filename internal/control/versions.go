@@ -100,27 +100,16 @@ func (s *Service) UpdateMicrovmImageVersion(ctx context.Context, in *awsapi.Upda
 	if v.State != store.VersionSuccessful {
 		return nil, awsapi.Conflict("The version %s of MicroVM image %s is in state %s, which does not allow this operation.", v.Version, imageARN(i), v.State)
 	}
-	status, now := string(in.Status), s.clock.Now()
-	change := store.ImageChange{ImageID: i.ID, From: settledImageStates, Version: v.Version, VersionStatus: status, At: now}
-	if status != v.Status {
-		e := store.Event{Subject: i.ID, Cause: "api", RequestID: c.RequestID, At: now}
-		change.Events = []store.Event{e.OfVersion(v.Version, v.Status, status)}
-	}
-	err = s.store.ChangeImage(ctx, change)
+	e := store.Event{Subject: i.ID, Cause: "api", RequestID: c.RequestID, At: s.clock.Now()}
+	v, err = s.store.SetVersionStatus(ctx, i.ID, in.ImageVersion, string(in.Status), e)
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return nil, s.busy(ctx, i)
 	case err != nil:
-		return nil, orRefusal(err, versionNotFound(imageARN(i), v.Version))
+		return nil, orRefusal(err, versionNotFound(imageARN(i), in.ImageVersion))
 	}
-	v.Status, v.UpdatedAt = status, now
 	out := awsapi.UpdateMicrovmImageVersionOutput(versionOf(i)(v))
 	return &out, nil
-}
-
-// settledImageStates are those in which nothing goes on with an image.
-var settledImageStates = []string{
-	store.ImageCreated, store.ImageCreateFailed, store.ImageUpdated, store.ImageUpdateFailed, store.ImageDeleteFailed,
 }
 
 // busy is the refusal of a change to an image with which something goes on.

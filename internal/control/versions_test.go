@@ -15,7 +15,7 @@ func (r *rig) addVersion(t *testing.T, i store.Image, state string) string {
 	v, err := r.store.Version(r.ctx, i.ID, "1.0")
 	require.NoError(t, err)
 	b := store.Build{ID: "build-" + i.Name + state, ImageID: i.ID, State: store.BuildFailed}
-	v, _, err = r.store.AddVersion(r.ctx, settledImageStates, v, b, nil, store.Event{Subject: i.ID})
+	v, _, err = r.store.AddVersion(r.ctx, store.SettledImageStates, v, b, nil, store.Event{Subject: i.ID})
 	require.NoError(t, err)
 	r.finish(t, i, v.Version, state)
 	return v.Version

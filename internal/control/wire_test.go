@@ -32,7 +32,7 @@ func (k accessKeys) Secret(ctx context.Context, id string) (secret, accountID st
 func serve(t *testing.T, r *rig) string {
 	t.Helper()
 	auth := awsapi.NewAuthenticator(accessKeys{r.store}, clockwork.NewRealClock())
-	server := httptest.NewServer(awsapi.NewHandler(r.Service, auth, slog.New(slog.DiscardHandler), r.clock))
+	server := httptest.NewServer(awsapi.NewHandler(r.Service, auth, awsapi.NewLimiter(nil, r.clock), slog.New(slog.DiscardHandler), r.clock))
 	t.Cleanup(server.Close)
 	return server.URL
 }

@@ -138,7 +138,7 @@ func (s *Server) Expose(addr netip.Addr) error {
 	s.exposed[addr] = listener
 	go func() {
 		if err := s.serve(listener); err != nil {
-			s.cfg.Logger.Error("endpoint address no longer served", "addr", addr, "err", err)
+			s.cfg.Logger.Error("endpoint address no longer served", "addr", addr, "error", err)
 		}
 	}()
 	return nil
@@ -205,7 +205,7 @@ func (s *Server) rotateKeys(ctx context.Context) {
 			return
 		case <-ticker.Chan():
 			if err := s.cfg.Tokens.Rotate(ctx); err != nil {
-				s.cfg.Logger.Error("token keys not rotated", "err", err)
+				s.cfg.Logger.Error("token keys not rotated", "error", err)
 			}
 		}
 	}

@@ -59,10 +59,11 @@ type rig struct {
 	stopping chan struct{}
 }
 
-func newRig(t *testing.T) *rig {
+// newRig serves at the rates given: by default there are none.
+func newRig(t *testing.T, limits ...string) *rig {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	records, err := store.Open(ctx, filepath.Join(dir, "dormouse.db"))
+	records, err := store.Open(ctx, filepath.Join(dir, "dormouse.db"), store.Quotas{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, records.Close()) })
 	pages, err := pagetoken.New(make([]byte, pagetoken.KeySize))
@@ -71,9 +72,11 @@ func newRig(t *testing.T) *rig {
 		t: t, store: records, logs: logfile.NewFolder(filepath.Join(dir, "logs"), 0), buildDir: dir,
 		vms: &fakeVMs{details: map[string]microvm.Details{}}, clock: clockwork.NewFakeClock(), stopping: make(chan struct{}),
 	}
+	rates, err := awsapi.ParseRates(limits, extension.Operations...)
+	require.NoError(t, err)
 	h := extension.NewHandler(extension.Config{
 		Store: records, MicroVMs: r.vms, Logs: r.logs, BuildLog: r.buildLog, Auth: awsapi.NewAuthenticator(keys{}, clockwork.NewRealClock()),
-		Pages: pages, Clock: r.clock, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Stopping: r.stopping,
+		Limiter: awsapi.NewLimiter(rates, r.clock), Pages: pages, Clock: r.clock, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Stopping: r.stopping,
 	})
 	server := httptest.NewServer(h.Beside(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })))
 	t.Cleanup(server.Close)
@@ -89,7 +92,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) addImage(account, id, build string) {
-	i := store.Image{ID: id, AccountID: account, Region: region, Name: "app", State: store.ImageCreating, CreatedAt: noon}
+	i := store.Image{ID: id, AccountID: account, Region: region, Name: "app", State: store.ImageCreated, CreatedAt: noon}
 	v := store.ImageVersion{ImageID: id, Version: "1.0", Major: 1, State: store.VersionSuccessful, Status: store.StatusActive}
 	v.Config.MinimumMemoryMiB = 512
 	b := store.Build{ID: build, ImageID: id, Version: "1.0", State: store.BuildInProgress, CreatedAt: noon}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,11 +42,20 @@ type Config struct {
 	Logs     *logfile.Folder             // of microVMs
 	BuildLog func(buildID string) string // where the log of a build is
 	Auth     *awsapi.Authenticator
+	Limiter  *awsapi.Limiter
 	Pages    *pagetoken.Codec
 	Clock    clockwork.Clock
 	Log      *slog.Logger
 	Stopping <-chan struct{} // closed when the daemon is about to end: so do logs that are followed
 }
+
+// operations are the names under which rates of calls are configured, by route.
+var operations = map[string]string{
+	"logs": "ExtensionLogs", "events": "ExtensionEvents", "microvms/": "ExtensionMicrovm", "builds/": "ExtensionBuild",
+}
+
+// Operations are the operations whose rates can be bounded.
+var Operations = slices.Sorted(maps.Values(operations))
 
 // Handler serves the extension API. Like awsapi.Handler it routes on the path as it was sent.
 type Handler struct {
@@ -106,6 +117,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (awsapi.Caller, 
 	if id, err = url.PathUnescape(id); err != nil {
 		return c, awsapi.Validation("The path is malformed.").WithCause(err)
 	}
+	operation, known := operations[route]
+	if !known {
+		return c, unknown()
+	}
+	if err := h.Limiter.Admit(c.AccountID, operation); err != nil {
+		return c, err
+	}
 	var out any
 	switch route {
 	case "logs":
@@ -116,8 +134,6 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (awsapi.Caller, 
 		out, err = h.microVM(r.Context(), c, id, query)
 	case "builds/":
 		out, err = h.build(r.Context(), c, id, query)
-	default:
-		return c, unknown()
 	}
 	if err != nil {
 		return c, err

@@ -182,3 +182,19 @@ func TestABuildOnTheWire(t *testing.T) {
 	require.Equal(t, awsapi.List[extension.Phase]{{Name: "fetch", Seconds: 0.02}}, out.Phases)
 	require.Equal(t, "FAILED no 7", out.State+" "+out.StateReason+" "+string(rune('0'+out.CodeBytes)))
 }
+
+func TestEveryOperationKeepsToItsRate(t *testing.T) {
+	r := newRig(t, "aws", "ExtensionLogs=1", "ExtensionEvents=1", "ExtensionMicrovm=1", "ExtensionBuild=1")
+	for _, path := range []string{"logs?source=" + vmID, "events", "microvms/" + vmID, "builds/" + buildID} {
+		status, _ := r.get(path)
+		require.Equal(t, 200, status, path)
+		status, body := r.get(path)
+		require.Equal(t, 429, status, path)
+		require.Contains(t, body, "Rate exceeded")
+		status, _ = r.getAs(theirs, region, path)
+		require.NotEqual(t, 429, status, "another account has its own")
+	}
+	r.clock.Advance(time.Second)
+	status, _ := r.get("events")
+	require.Equal(t, 200, status)
+}

@@ -10,26 +10,37 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
+const causeDelete = "delete"
+
+// What is left of something that could not be deleted, as events tell it.
 const (
-	causeDelete = "delete"
-	filesLeft   = "files could not be removed"
+	filesLeft  = "files could not be removed"
+	recordLeft = "its record could not be removed"
 )
 
-// deletable are the states in which nothing goes on with an image.
-var deletable = []string{
-	store.ImageCreated, store.ImageCreateFailed, store.ImageUpdated, store.ImageUpdateFailed, store.ImageDeleteFailed,
+// removal takes away the files of something, then its record, and says which of them is left. Each
+// has a time of its own: removing gigabytes takes a while.
+func removal(files, record func(context.Context) error) (left string, err error) {
+	if err := inRecordTime(files); err != nil {
+		return filesLeft, err
+	}
+	if err := inRecordTime(record); err != nil {
+		return recordLeft, err
+	}
+	return "", nil
+}
+
+func inRecordTime(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
+	defer cancel()
+	return f(ctx)
 }
 
 // Delete begins to remove an image. Errors: store.ErrInUse while microVMs of it are alive,
 // store.ErrConflict when its state does not allow it, store.ErrNotFound, ErrClosing.
 func (m *Manager) Delete(ctx context.Context, imageID string) error {
-	i, err := m.cfg.Records.Image(ctx, imageID)
-	if err != nil {
-		return fmt.Errorf("delete image: %w", err)
-	}
-	err = m.cfg.Records.BeginDeleteImage(ctx, imageID, deletable, store.Event{
-		Subject: imageID, Operation: "delete", From: i.State, To: store.ImageDeleting,
-		Cause: causeAPI, RequestID: microvm.RequestIDFrom(ctx), At: m.cfg.Clock.Now(),
+	err := m.cfg.Records.BeginDeleteImage(ctx, imageID, store.SettledImageStates, store.Event{
+		Subject: imageID, Operation: "delete", Cause: causeAPI, RequestID: microvm.RequestIDFrom(ctx), At: m.cfg.Clock.Now(),
 	})
 	if err != nil {
 		return fmt.Errorf("delete image: %w", err)
@@ -38,35 +49,27 @@ func (m *Manager) Delete(ctx context.Context, imageID string) error {
 }
 
 // remove takes away what a DELETING image has on disk, and then its rows. What it does not come
-// to, Recover does; a file that cannot be removed leaves the image DELETE_FAILED.
+// to, Recover does; an image that cannot be removed is DELETE_FAILED.
 func (m *Manager) remove(imageID, requestID string) {
-	err := m.removeAll(imageID)
+	left, err := removal(
+		func(ctx context.Context) error { return m.removeFiles(ctx, imageID) },
+		func(ctx context.Context) error { return m.cfg.Records.DeleteImage(ctx, imageID) },
+	)
 	if err == nil {
 		return
 	}
 	m.cfg.Log.Error("image could not be deleted", "image", imageID, "error", err)
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime) // the removal may have used up its own
-	defer cancel()
 	now := m.cfg.Clock.Now()
-	err = m.cfg.Records.ChangeImage(ctx, store.ImageChange{
+	change := store.ImageChange{
 		ImageID: imageID, From: []string{store.ImageDeleting}, To: store.ImageDeleteFailed, At: now,
 		Events: []store.Event{{
 			Subject: imageID, Operation: "delete", From: store.ImageDeleting, To: store.ImageDeleteFailed,
-			Cause: causeDelete, RequestID: requestID, Detail: filesLeft, At: now,
+			Cause: causeDelete, RequestID: requestID, Detail: left, At: now,
 		}},
-	})
-	if err != nil {
+	}
+	if err := inRecordTime(func(ctx context.Context) error { return m.cfg.Records.ChangeImage(ctx, change) }); err != nil {
 		m.cfg.Log.Error("image could not be marked as DELETE_FAILED", "image", imageID, "error", err)
 	}
-}
-
-func (m *Manager) removeAll(imageID string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
-	defer cancel()
-	if err := m.removeFiles(ctx, imageID); err != nil {
-		return err
-	}
-	return m.cfg.Records.DeleteImage(ctx, imageID)
 }
 
 func (m *Manager) removeFiles(ctx context.Context, imageID string) error {

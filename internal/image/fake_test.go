@@ -56,7 +56,7 @@ type world struct {
 func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: clockwork.NewFakeClockAt(time.Unix(1_800_000_000, 0).UTC())}
-	records, err := store.Open(t.Context(), filepath.Join(w.dir, "dormouse.db"))
+	records, err := store.Open(t.Context(), filepath.Join(w.dir, "dormouse.db"), store.Quotas{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, records.Close()) })
 	w.store = records

@@ -236,7 +236,7 @@ func TestARestartedDaemonFinishesDeletions(t *testing.T) {
 	w := newWorld(t, nil)
 	i := w.create("app")
 	w.wait()
-	require.NoError(t, w.store.BeginDeleteImage(t.Context(), i.ID, deletable, store.Event{Subject: i.ID, Operation: "delete"}))
+	require.NoError(t, w.store.BeginDeleteImage(t.Context(), i.ID, store.SettledImageStates, store.Event{Subject: i.ID, Operation: "delete"}))
 	require.NoError(t, w.open(nil).Recover(t.Context()))
 	_, err := w.store.Image(t.Context(), i.ID)
 	require.ErrorIs(t, err, store.ErrNotFound)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -172,13 +173,20 @@ func TestARestartedDaemonFinishesTheDeletionOfAVersion(t *testing.T) {
 	require.NoError(t, w.Recover(t.Context()), "again is no harm")
 }
 
-// stuck are records whose rows of versions cannot be removed.
+// stuck are records whose rows of versions cannot be removed. They keep how long their callers wait.
 type stuck struct {
 	Records
-	err error
+	err           error
+	files, record time.Time // until when, at most
+}
+
+func (s *stuck) ListBuilds(ctx context.Context, imageID, version string, p store.Page) ([]store.Build, int64, error) {
+	s.files, _ = ctx.Deadline()
+	return s.Records.ListBuilds(ctx, imageID, version, p)
 }
 
 func (s *stuck) DeleteVersion(ctx context.Context, imageID, version string, e store.Event) error {
+	s.record, _ = ctx.Deadline()
 	if s.err != nil {
 		return s.err
 	}
@@ -198,10 +206,14 @@ func TestAVersionThatCannotBeRemovedSaysSoAndCanBeDeletedAgain(t *testing.T) {
 	require.Equal(t, store.ImageUpdateFailed, now.State)
 	require.Equal(t, store.VersionDeleteFailed, v.State)
 	require.Equal(t, "2.0", now.LatestActiveVersion)
+	events, _, err := w.store.Events(t.Context(), i.ID, store.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, recordLeft, events[0].Detail)
+	require.True(t, records.record.After(records.files), "what removing files took is not missing from the time for the record")
 	records.err = nil
 	require.NoError(t, w.DeleteVersion(t.Context(), i.ID, "1.0"))
 	w.wait()
-	now, err := w.store.Image(t.Context(), i.ID)
+	now, err = w.store.Image(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.Equal(t, store.ImageUpdated, now.State)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -135,8 +136,13 @@ func ImageDir(dataDir, imageID, version string) string {
 }
 
 // Run records a new microVM as PENDING and starts launching it. It returns the record.
+// Errors: ErrCapacity, and those of store.InsertMicroVM; store.ErrConflict also where the snapshot
+// is gone.
 func (m *Manager) Run(ctx context.Context, spec RunSpec) (store.MicroVM, error) {
 	image, err := m.image(spec.Version)
+	if errors.Is(err, fs.ErrNotExist) {
+		return store.MicroVM{}, fmt.Errorf("%w: %w", store.ErrConflict, err)
+	}
 	if err != nil {
 		return store.MicroVM{}, err
 	}
@@ -156,6 +162,7 @@ func (m *Manager) Run(ctx context.Context, spec RunSpec) (store.MicroVM, error) 
 		v.close()
 		return store.MicroVM{}, fmt.Errorf("record the microVM: %w", err)
 	}
+	m.keep(image)
 	go v.act(command{kind: launch, cause: causeAPI, requestID: RequestIDFrom(ctx)})
 	return rec, nil
 }
@@ -208,7 +215,7 @@ func (m *Manager) leave(v *vm) {
 	delete(m.byEndpoint, rec.EndpointID)
 }
 
-// image opens the snapshot of a version; snapshots never change, so one opening lasts.
+// image finds the snapshot of a version, opened already or not.
 func (m *Manager) image(version store.ImageVersion) (*snapshot.Image, error) {
 	dir := ImageDir(m.cfg.Dir, version.ImageID, version.Version)
 	m.mu.RLock()
@@ -217,14 +224,15 @@ func (m *Manager) image(version store.ImageVersion) (*snapshot.Image, error) {
 	if image != nil {
 		return image, nil
 	}
-	image, err := snapshot.Open(dir, m.cfg.Present)
-	if err != nil {
-		return nil, err
-	}
+	return snapshot.Open(dir, m.cfg.Present)
+}
+
+// keep remembers an open snapshot: they never change, so one opening lasts. A microVM of it must be
+// recorded and have no actor yet: the image cannot be deleted before it ends, and is forgotten then.
+func (m *Manager) keep(image *snapshot.Image) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.images[dir] = image
-	return image, nil
+	m.images[image.Dir] = image
 }
 
 // ForgetImage lets go of a version that is about to be deleted.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -96,5 +97,21 @@ func TestALaunchOfAnImageThatIsBeingDeletedLeavesNothing(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrConflict)
 		require.Zero(t, w.door.count())
 		require.Empty(t, w.Manager.vms)
+		require.Empty(t, w.images, "what is forgotten stays forgotten")
+		require.NoError(t, os.RemoveAll(ImageDir(w.dir, "image-1", "1.0")))
+		_, err = w.Run(t.Context(), RunSpec{VM: store.MicroVM{ID: "microvm-1", AccountID: account, ImageID: "image-1", ImageVersion: "1.0"}, Version: w.version})
+		require.ErrorIs(t, err, store.ErrConflict, "also when its files have gone already")
+	})
+}
+
+func TestASnapshotIsOpenedOnceForAllItsMicroVMs(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run(nil)
+		kept := w.images[ImageDir(w.dir, "image-1", "1.0")]
+		require.NotNil(t, kept)
+		id := w.run(nil)
+		require.Same(t, kept, w.Manager.vms[id].image)
+		w.ForgetImage("image-1", "1.0")
+		require.Empty(t, w.images)
 	})
 }

@@ -150,7 +150,7 @@ func (p *pool) fill(image *snapshot.Image, s *stock) {
 		cancel()
 		if err != nil && p.ctx.Err() == nil {
 			// A launch will meet the same error and report it to whoever asked.
-			p.log.Warn("prepare a VMM ahead of time", "image", image.Dir, "err", err)
+			p.log.Warn("prepare a VMM ahead of time", "image", image.Dir, "error", err)
 		}
 		var unwanted bool
 		if unwanted, more = p.put(image.Dir, s, waiting, err); unwanted {

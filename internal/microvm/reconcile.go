@@ -147,7 +147,7 @@ func (m *Manager) reenter(v *vm) {
 		err = m.door.Expose(addr)
 	}
 	if err != nil {
-		m.log.Error("the endpoint of a microVM cannot be opened again", "microvm", v.id, "err", err)
+		m.log.Error("the endpoint of a microVM cannot be opened again", "microvm", v.id, "error", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,7 +202,7 @@ func (m *Manager) removeStrays(records []store.MicroVM) {
 		}
 	}
 	if err != nil {
-		m.log.Error("what microVMs left on disk cannot be removed", "err", err)
+		m.log.Error("what microVMs left on disk cannot be removed", "error", err)
 	}
 }
 

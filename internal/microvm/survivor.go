@@ -71,10 +71,10 @@ func (m *Manager) survivor(ctx context.Context, run string) *survivor {
 	machine, err := m.cfg.Driver.Adopt(ctx, run)
 	if err != nil {
 		if !errors.Is(err, vmm.ErrExited) {
-			m.log.Warn("a VMM left by an earlier run cannot be taken over", "run", run, "err", err)
+			m.log.Warn("a VMM left by an earlier run cannot be taken over", "run", run, "error", err)
 		}
 		if err := os.RemoveAll(run); err != nil {
-			m.log.Error("a run folder cannot be removed", "run", run, "err", err)
+			m.log.Error("a run folder cannot be removed", "run", run, "error", err)
 		}
 		return nil
 	}
@@ -89,7 +89,7 @@ func (m *Manager) survivor(ctx context.Context, run string) *survivor {
 	copy(s.before[:], owner.Before)
 	still, err := machine.Paused(ctx)
 	if err != nil {
-		m.log.Warn("a VMM left by an earlier run does not tell how it is", "run", run, "microvm", s.owner, "err", err)
+		m.log.Warn("a VMM left by an earlier run does not tell how it is", "run", run, "microvm", s.owner, "error", err)
 		s.end()
 		return nil
 	}

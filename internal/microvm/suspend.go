@@ -110,7 +110,7 @@ func (v *vm) suspendHook(s running) error {
 	}
 	reply, err := s.hook(v.life, hookRequest("suspend", v.version.Config.Hooks.Port, hook))
 	if err != nil {
-		v.m.log.Warn("suspend hook", "microvm", v.id, "err", err)
+		v.m.log.Warn("suspend hook", "microvm", v.id, "error", err)
 	}
 	if reason := hookFailure("Suspend", hook, reply); reason != "" {
 		return hookError(reason)

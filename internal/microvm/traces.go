@@ -40,19 +40,19 @@ func (v *vm) collectWithin(s running, limit time.Duration) {
 	defer cancel()
 	text, err := s.console(ctx)
 	if err != nil && !errors.Is(err, vmm.ErrExited) {
-		v.m.log.Warn("the console of a microVM cannot be read", "microvm", v.id, "err", err)
+		v.m.log.Warn("the console of a microVM cannot be read", "microvm", v.id, "error", err)
 	}
 	v.keepTrace(logfile.ConsoleName, text)
 	text, err = s.printed()
 	if err != nil {
-		v.m.log.Warn("the log of a VMM cannot be read", "microvm", v.id, "err", err)
+		v.m.log.Warn("the log of a VMM cannot be read", "microvm", v.id, "error", err)
 	}
 	v.keepTrace(logfile.VMMName, text)
 }
 
 func (v *vm) keepTrace(name logfile.Name, text []byte) {
 	if err := v.m.cfg.Logs.Append(v.id, name, text); err != nil {
-		v.m.log.Error("what a VMM told cannot be kept", "microvm", v.id, "err", err)
+		v.m.log.Error("what a VMM told cannot be kept", "microvm", v.id, "error", err)
 	}
 }
 

@@ -112,7 +112,7 @@ func (v *vm) syncFolder() {
 // the guest: what that writes from now on reaches the host's disk much later.
 func (v *vm) syncFiles() {
 	if err := snapshot.SyncDir(v.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.m.log.Error("the folder of a microVM cannot be synced", "microvm", v.id, "err", err)
+		v.m.log.Error("the folder of a microVM cannot be synced", "microvm", v.id, "error", err)
 	}
 }
 
@@ -167,5 +167,5 @@ func (v *vm) event(c command, operation string) store.Event {
 
 // logFailure is the edge where what went wrong inside the daemon is logged, once.
 func (v *vm) logFailure(operation string, c command, err error) {
-	v.m.log.Error("microVM "+operation+" failed", "microvm", v.id, "cause", c.cause, "request", c.requestID, "err", err)
+	v.m.log.Error("microVM "+operation+" failed", "microvm", v.id, "cause", c.cause, "request", c.requestID, "error", err)
 }

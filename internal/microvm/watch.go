@@ -159,7 +159,7 @@ func (w *watcher) keep(position int64, piece *guest.LogEvent) bool {
 		return false
 	}
 	if err != nil { // a full disk is no fault of the microVM
-		w.v.m.log.Error("the output of a microVM cannot be kept", "microvm", w.v.id, "err", err)
+		w.v.m.log.Error("the output of a microVM cannot be kept", "microvm", w.v.id, "error", err)
 	}
 	return true
 }

@@ -252,6 +252,7 @@ func TestTheLogBeginsWhereThatOfTheBuildEnds(t *testing.T) {
 		image, err := w.image(w.version)
 		require.NoError(t, err)
 		image.LoggedBytes = int64(len("baked\n"))
+		w.keep(image)
 		w.guests.journal.write("baked\nlaunched\n")
 		id := w.run(nil)
 		w.passes(watchDelay + time.Second)

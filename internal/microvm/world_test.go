@@ -53,7 +53,7 @@ func inWorldWith(t *testing.T, config func(*Config), test func(t *testing.T, w *
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, dir: t.TempDir(), config: config, driver: &vmmtest.Driver{}}
 		var err error
-		w.store, err = store.Open(t.Context(), filepath.Join(w.dir, "dormouse.db"))
+		w.store, err = store.Open(t.Context(), filepath.Join(w.dir, "dormouse.db"), store.Quotas{})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, w.store.Close()) }()
 		w.addImage()

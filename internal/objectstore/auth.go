@@ -24,8 +24,8 @@ type signer struct {
 
 // authenticate checks the SigV4 signature in r's Authorization header or query, and that it was
 // made at most 15 minutes ago (or, presigned, has not expired). The payload is not looked at.
-// S3 needs more of SigV4 than the API and package sigv4 do: presigned URLs, and every x-amz-*
-// header signed, so that nobody turns a presigned upload into a copy.
+// S3 has rules that package sigv4 lacks: the path is encoded once and as it is, the payload need not
+// be signed, and every x-amz-* header must be, so that nobody turns a presigned upload into a copy.
 func (s *Server) authenticate(r *http.Request) (*signer, error) {
 	var found signer
 	var failure error

@@ -50,7 +50,7 @@ func unrecognized() *Error {
 // Verifier checks the requests of one service.
 type Verifier struct {
 	Credentials Credentials
-	Service     string // of the credential scope: lambda, s3
+	Service     string // of the credential scope: lambda
 	Clock       clockwork.Clock
 }
 
@@ -144,15 +144,11 @@ func (v *Verifier) checkScope(a authorization, date string) (time.Time, error) {
 }
 
 // Prove checks the signature of the request the claim was read from. payloadHash is what stands
-// for the body in the canonical request: for most services the SHA-256 of the body, in hex,
-// which the caller must have computed and not taken from a header.
+// for the body in the canonical request: the SHA-256 of the body, in hex, which the caller must have
+// computed and not taken from a header.
 func (c *Claim) Prove(r *http.Request, payloadHash string) error {
 	rawPath, rawQuery := Target(r)
-	paths := []string{rawPath}
-	if c.service != "s3" { // whose keys may have empty and dot segments
-		paths = canonicalPaths(rawPath)
-	}
-	for _, canonical := range paths {
+	for _, canonical := range canonicalPaths(rawPath) {
 		signature, err := c.sign(r, canonical, rawQuery, payloadHash)
 		if err != nil {
 			return fmt.Errorf("sign request again: %w", err)
@@ -197,7 +193,7 @@ func (c *Claim) sign(r *http.Request, rawPath, rawQuery, payloadHash string) (st
 	for _, name := range c.authorization.signedHeaders {
 		switch name {
 		case "host", "x-amz-date": // the signer adds them
-		case "content-length":
+		case "content-length": // of a body: the signer leaves one of 0 out, as SDKs do, so who signs that is refused
 			again.ContentLength = r.ContentLength
 		default:
 			key := http.CanonicalHeaderKey(name)
@@ -206,9 +202,7 @@ func (c *Claim) sign(r *http.Request, rawPath, rawQuery, payloadHash string) (st
 	}
 	// A signer of its own for every request: the SDK's keeps derived keys per region, which the
 	// caller chooses freely, and does not notice when the secret behind a key id changes.
-	signer := v4.NewSigner(func(o *v4.SignerOptions) {
-		o.DisableURIPathEscaping = c.service == "s3" // all other services encode the path twice
-	})
+	signer := v4.NewSigner()
 	keys := aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.secret}
 	if c.authorization.expires > 0 {
 		again.URL.RawQuery = unsigned(rawQuery)

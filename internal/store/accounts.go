@@ -119,8 +119,13 @@ func (s *Store) EnsureDefaults(ctx context.Context, now time.Time) (Credential, 
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		err = insertAccount(ctx, tx, Account{ID: DefaultAccountID, Name: "default", CreatedAt: now})
-		if err != nil && !errors.Is(err, ErrExists) {
+		for _, name := range []string{"default", ""} { // the name may be another account's
+			err = insertAccount(ctx, tx, Account{ID: DefaultAccountID, Name: name, CreatedAt: now})
+			if !errors.Is(err, ErrExists) {
+				break
+			}
+		}
+		if err != nil && !errors.Is(err, ErrExists) { // it is there, without a key
 			return err
 		}
 		cred = NewCredential(DefaultAccountID, now)

@@ -89,7 +89,7 @@ func fill(b *testing.B, s *Store, rows int) Image {
 // BenchmarkOpen is what the database adds to a start of the daemon: new, and as it was left.
 func BenchmarkOpen(b *testing.B) {
 	open := func(path string) {
-		s, err := Open(context.Background(), path)
+		s, err := Open(context.Background(), path, Quotas{})
 		if err != nil {
 			b.Fatal(err)
 		}

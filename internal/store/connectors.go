@@ -24,7 +24,7 @@ func scanConnector(row scanner) (c Connector, seq int64, err error) {
 
 // CreateConnector adds a network connector and claims the client token if there is one: all or
 // nothing. ErrTokenUsed: the token was claimed before. ErrExists: the account has a connector of
-// that name in that region.
+// that name in that region. *QuotaError: it may have no more.
 func (s *Store) CreateConnector(ctx context.Context, c Connector, token *ClientToken) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := claimToken(ctx, tx, token); err != nil {
@@ -33,7 +33,10 @@ func (s *Store) CreateConnector(ctx context.Context, c Connector, token *ClientT
 		_, err := tx.ExecContext(ctx, `INSERT INTO network_connectors (id, arn, account_id, region, name, state, version, config, tags, last_modified)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			c.ID, c.ARN, c.AccountID, c.Region, c.Name, c.State, c.Version, jsonOf(&c.Config), jsonOf(&c.Tags), nanos(c.LastModified))
-		return duplicate(err, ErrExists)
+		if err != nil {
+			return duplicate(err, ErrExists)
+		}
+		return s.within(ctx, tx, c.AccountID, "", QuotaConnectors)
 	})
 	if err != nil {
 		return fmt.Errorf("create network connector %s: %w", c.Name, err)
@@ -64,9 +67,16 @@ func (s *Store) ListConnectors(ctx context.Context, accountID, region, state str
 	return connectors, next, nil
 }
 
+// keptUpdateTokens is how many client tokens of a network connector's updates are remembered: the
+// newest. Clients repeat a request within minutes, and a connector may live for years.
+const keptUpdateTokens = 100
+
+// errUnchanged undoes an update, the claim of its client token included.
+var errUnchanged = errors.New("nothing changed")
+
 // UpdateConnector replaces the configuration of a network connector by what edit makes of it, with
-// no other change in between, and claims the client token if there is one. It returns the
-// connector as it is then, and whether anything changed. ErrNotFound, ErrTokenUsed.
+// no other change in between, and claims the client token if there is one and something changes. It
+// returns the connector as it is then, and whether anything changed. ErrNotFound, ErrTokenUsed.
 func (s *Store) UpdateConnector(ctx context.Context, id string, at time.Time, token *ClientToken, edit func(*ConnectorConfig)) (now Connector, changed bool, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		if err := claimToken(ctx, tx, token); err != nil {
@@ -82,28 +92,45 @@ func (s *Store) UpdateConnector(ctx context.Context, id string, at time.Time, to
 		}
 		edit(&now.Config)
 		after, err := jsonOf(&now.Config).Value()
-		if err != nil || after == before {
+		if err != nil {
 			return err
+		}
+		if after == before {
+			return errUnchanged
 		}
 		changed, now.Version, now.LastModified = true, now.Version+1, at
 		_, err = tx.ExecContext(ctx, `UPDATE network_connectors SET config = ?, version = ?, last_modified = ? WHERE id = ?`,
 			after, now.Version, nanos(now.LastModified), now.ID)
+		if err != nil || token == nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM client_tokens WHERE result_id = ?1 AND operation = ?2 AND token NOT IN
+			(SELECT token FROM client_tokens WHERE result_id = ?1 AND operation = ?2 ORDER BY created_at DESC LIMIT ?3)`,
+			now.ID, token.Operation, keptUpdateTokens)
 		return err
 	})
+	if errors.Is(err, errUnchanged) {
+		return now, false, nil
+	}
 	if err != nil {
 		return Connector{}, false, fmt.Errorf("update network connector %s: %w", id, err)
 	}
 	return now, changed, nil
 }
 
+// connectorUsedSQL looks where a connector can be used: in its account and region.
+const connectorUsedSQL = `SELECT
+	EXISTS (SELECT 1 FROM microvms, json_each(config, '$.egress')
+		WHERE account_id = ?1 AND region = ?2 AND microvms.state <> 'TERMINATED' AND value = ?3) OR
+	EXISTS (SELECT 1 FROM images JOIN image_versions v ON v.image_id = images.id, json_each(v.config, '$.EgressConnectors')
+		WHERE account_id = ?1 AND region = ?2 AND value = ?3)`
+
 // DeleteConnector removes a network connector with its client tokens. ErrNotFound. ErrInUse: an
 // image version, or a microVM that is not TERMINATED, names it.
 func (s *Store) DeleteConnector(ctx context.Context, c Connector) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		var used bool
-		err := tx.QueryRowContext(ctx, `SELECT
-			EXISTS (SELECT 1 FROM microvms, json_each(config, '$.egress') WHERE state <> 'TERMINATED' AND value = ?1) OR
-			EXISTS (SELECT 1 FROM image_versions, json_each(config, '$.EgressConnectors') WHERE value = ?1)`, c.ARN).Scan(&used)
+		err := tx.QueryRowContext(ctx, connectorUsedSQL, c.AccountID, c.Region, c.ARN).Scan(&used)
 		if err != nil {
 			return err
 		}
@@ -122,13 +149,15 @@ func (s *Store) DeleteConnector(ctx context.Context, c Connector) error {
 	return nil
 }
 
+const missingConnectorSQL = `SELECT value FROM json_each(?1) WHERE value LIKE 'arn:%:' || ?2 || ':network-connector:%'
+	AND NOT EXISTS (SELECT 1 FROM network_connectors WHERE arn = value AND account_id = ?2 AND state = 'ACTIVE') LIMIT 1`
+
 // requireConnectors refuses connectors of an account that are not ACTIVE in the transaction that
 // begins to use them: DeleteConnector may have come in between. Connectors that are not the
 // account's are the service's own and always there.
 func requireConnectors(ctx context.Context, tx *sql.Tx, accountID string, arns []string) error {
 	var gone string
-	err := tx.QueryRowContext(ctx, `SELECT value FROM json_each(?1) WHERE value LIKE 'arn:%:' || ?2 || ':network-connector:%'
-		AND value NOT IN (SELECT arn FROM network_connectors WHERE state = 'ACTIVE') LIMIT 1`, jsonOf(&arns), accountID).Scan(&gone)
+	err := tx.QueryRowContext(ctx, missingConnectorSQL, jsonOf(&arns), accountID).Scan(&gone)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -69,11 +70,17 @@ func TestAnUpdateOfAConnectorThatChangesNothingWritesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, changed)
 	require.Equal(t, c, got)
+	_, err = s.ClientToken(ctx, *token)
+	require.ErrorIs(t, err, ErrNotFound, "nor claims its token")
+}
 
+func TestAnUpdateOfAConnectorIsMadeOnce(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	c := testConnector("nc-1", "a")
+	require.NoError(t, s.CreateConnector(ctx, c, nil))
+	token := &ClientToken{AccountID: DefaultAccountID, Region: "us-east-1", Operation: "UpdateNetworkConnector", Token: "t", Parameters: []byte{1}, ResultID: c.ID}
 	edit := func(config *ConnectorConfig) { config.Subnets = []string{"subnet-2"} }
-	_, _, err = s.UpdateConnector(ctx, c.ID, testTime, token, edit)
-	require.ErrorIs(t, err, ErrTokenUsed)
-	got, changed, err = s.UpdateConnector(ctx, c.ID, testTime.Add(time.Hour), nil, edit)
+	got, changed, err := s.UpdateConnector(ctx, c.ID, testTime.Add(time.Hour), token, edit)
 	require.NoError(t, err)
 	require.True(t, changed)
 	c.Version, c.LastModified, c.Config.Subnets = 2, testTime.Add(time.Hour), []string{"subnet-2"}
@@ -81,8 +88,43 @@ func TestAnUpdateOfAConnectorThatChangesNothingWritesNothing(t *testing.T) {
 	stored, err := s.Connector(ctx, DefaultAccountID, "us-east-1", c.ID)
 	require.NoError(t, err)
 	require.Equal(t, c, stored)
+	_, _, err = s.UpdateConnector(ctx, c.ID, testTime, token, edit)
+	require.ErrorIs(t, err, ErrTokenUsed, "also where nothing is left to change")
 	_, _, err = s.UpdateConnector(ctx, "none", testTime, nil, edit)
 	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestTheNewestTokensOfAConnectorsUpdatesAreKept(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	create := &ClientToken{AccountID: DefaultAccountID, Region: "us-east-1", Operation: "CreateNetworkConnector", Token: "0", Parameters: []byte{1}, ResultID: "nc-1"}
+	require.NoError(t, s.CreateConnector(ctx, testConnector("nc-1", "a"), create))
+	update := *create
+	update.Operation = "UpdateNetworkConnector"
+	for n := range keptUpdateTokens + 2 {
+		update.Token, update.CreatedAt = fmt.Sprint(n), testTime.Add(time.Duration(n))
+		_, _, err := s.UpdateConnector(ctx, "nc-1", testTime, &update, func(c *ConnectorConfig) { c.Subnets = []string{update.Token} })
+		require.NoError(t, err)
+	}
+	for token, want := range map[string]error{"0": ErrNotFound, "1": ErrNotFound, "2": nil, fmt.Sprint(keptUpdateTokens + 1): nil} {
+		update.Token = token
+		_, err := s.ClientToken(ctx, update)
+		require.ErrorIs(t, err, want, token)
+	}
+	_, err := s.ClientToken(ctx, *create)
+	require.NoError(t, err)
+}
+
+func TestWhatConnectorsOthersHaveCostsNothing(t *testing.T) {
+	s := openTest(t)
+	for query, args := range map[string][]any{
+		connectorUsedSQL:          {DefaultAccountID, "us-east-1", connectorARN},
+		missingConnectorSQL:       {"[]", DefaultAccountID},
+		usageSQL[QuotaConnectors]: {DefaultAccountID},
+	} {
+		for _, step := range planOf(t, s, query, args...) {
+			require.NotRegexp(t, `SCAN (microvms|images|v|network_connectors)\b`, step)
+		}
+	}
 }
 
 func TestAConnectorIsDeletedOnlyWhenNothingNeedsIt(t *testing.T) {

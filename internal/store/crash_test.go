@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // one after its RUNNING was committed.
 func writeUntilKilled(path string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, path)
+	s, err := Open(ctx, path, Quotas{})
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func writeUntilKilled(path string) error {
 
 func TestEveryAcknowledgedRowSurvivesKillMinus9(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
-	s, err := Open(context.Background(), path)
+	s, err := Open(context.Background(), path, Quotas{})
 	require.NoError(t, err)
 	_, err = s.EnsureDefaults(context.Background(), testTime)
 	require.NoError(t, err)

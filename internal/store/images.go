@@ -159,9 +159,14 @@ func missingElse(ctx context.Context, tx *sql.Tx, err error, query string, args 
 }
 
 // BeginDeleteImage moves an image from one of the given states to DELETING, unless microVMs of it
-// are alive (ErrInUse): from then on none can be added. ErrConflict: it is in another state.
+// are alive (ErrInUse): from then on none can be added. e gets the states of the image. ErrConflict:
+// it is in another state.
 func (s *Store) BeginDeleteImage(ctx context.Context, id string, from []string, e Event) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, `SELECT state FROM images WHERE id = ?`, id).Scan(&e.From); err != nil {
+			return missing(err)
+		}
+		e.To = ImageDeleting
 		if err := changeImageState(ctx, tx, ImageChange{ImageID: id, From: from, To: ImageDeleting, At: e.At}); err != nil {
 			return err
 		}

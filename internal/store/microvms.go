@@ -34,7 +34,7 @@ func scanVM(row scanner) (m MicroVM, seq int64, err error) {
 }
 
 // InsertMicroVM adds a microVM and claims the client token if there is one: all or nothing.
-// ErrTokenUsed: the token was claimed before. ErrConflict: the version is gone or being deleted.
+// ErrTokenUsed: the token was claimed before. ErrConflict: the version cannot be run (any more).
 // *ConnectorError: a connector is gone. ErrExists: the id or the endpoint address is in use.
 // *QuotaError: it is more than the account may have.
 func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken, e Event) error {
@@ -53,9 +53,11 @@ func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken
 				endpoint_id, endpoint_addr, memory_mib, config, started_at, suspended_at, terminated_at)
 			SELECT ?1, ?2, ?3, images.id, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
 				FROM images JOIN image_versions v ON v.image_id = images.id
-				WHERE images.id = ?4 AND images.state <> 'DELETING' AND v.version = ?6 AND v.state = 'SUCCESSFUL'`,
+				WHERE images.id = ?4 AND images.state IN (SELECT value FROM json_each(?16))
+				AND v.version = ?6 AND v.state = 'SUCCESSFUL' AND v.status = 'ACTIVE'`,
 			m.ID, m.AccountID, m.Region, m.ImageID, m.ImageARN, m.ImageVersion, m.State, m.StateReason,
-			m.EndpointID, m.EndpointAddr, m.MemoryMiB, jsonOf(&config), nanos(m.StartedAt), nanos(m.SuspendedAt), nanos(m.TerminatedAt))
+			m.EndpointID, m.EndpointAddr, m.MemoryMiB, jsonOf(&config), nanos(m.StartedAt), nanos(m.SuspendedAt), nanos(m.TerminatedAt),
+			jsonOf(&RunnableImageStates))
 		if err := mustChange(res, duplicate(err, ErrExists), ErrConflict); err != nil {
 			return err
 		}

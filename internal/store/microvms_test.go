@@ -207,3 +207,25 @@ func TestPurgeTakesOnlyWhatWasTerminatedLongAgo(t *testing.T) {
 		require.Equal(t, there, err == nil)
 	}
 }
+
+func TestOnlyWhatCanBeRunIsRun(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	i := addImage(t, s, "app")
+	n := 0
+	run := func() error {
+		n++
+		m := testVM(i, n)
+		return s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID})
+	}
+	for state, want := range map[string]error{
+		ImageCreated: nil, ImageUpdated: nil, ImageUpdating: nil, ImageUpdateFailed: nil,
+		ImageCreating: ErrConflict, ImageCreateFailed: ErrConflict, ImageDeleting: ErrConflict, ImageDeleteFailed: ErrConflict,
+	} {
+		require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: state}))
+		require.ErrorIs(t, run(), want, state)
+	}
+	require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: ImageCreated, Version: "1.0", VersionStatus: StatusInactive}))
+	require.ErrorIs(t, run(), ErrConflict, "INACTIVE")
+	require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, Version: "1.0", VersionStatus: StatusActive, VersionState: VersionDeleteFailed}))
+	require.ErrorIs(t, run(), ErrConflict, "not SUCCESSFUL")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,9 +21,8 @@ func requireFull(t *testing.T, err error, quota Quota, most int) {
 }
 
 func TestOnlyOneOfManyTakesTheLastMemory(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{MemoryMiB: 2048}), context.Background()
 	i := addImage(t, s, "app")
-	s.Limit(Quotas{MemoryMiB: 2048})
 	var made atomic.Int32
 	var wg sync.WaitGroup
 	for n := range 16 {
@@ -42,16 +42,15 @@ func TestOnlyOneOfManyTakesTheLastMemory(t *testing.T) {
 	require.EqualValues(t, 2, made.Load())
 }
 
-func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
+func TestMemoryIsCountedUntilAMicroVMHasEnded(t *testing.T) {
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{MemoryMiB: 1024}), context.Background()
 	i := addImage(t, s, "app")
-	s.Limit(Quotas{MemoryMiB: 1024})
 	m := testVM(i, 0)
 	m.MemoryMiB = 1024
 	require.NoError(t, s.InsertMicroVM(ctx, m, nil, Event{Subject: m.ID}))
 	next := testVM(i, 1)
 	next.MemoryMiB = 512
-	for _, state := range []string{VMRunning, VMSuspending, VMSuspended} {
+	for _, state := range []string{VMRunning, VMSuspending, VMSuspended, VMTerminating} {
 		requireFull(t, s.InsertMicroVM(ctx, next, nil, Event{Subject: next.ID}), QuotaMemory, 1024)
 		from := m.State
 		m.State = state
@@ -63,8 +62,8 @@ func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
 	other.ID, other.EndpointID, other.EndpointAddr, other.AccountID = "microvm-x", "x", "127.9.9.9", "111111111111"
 	require.NoError(t, s.InsertMicroVM(ctx, other, nil, Event{Subject: other.ID}), "each account has its own")
 
-	m.State = VMTerminating
-	require.NoError(t, s.TransitionMicroVM(ctx, m, VMSuspended, Event{Subject: m.ID}))
+	m.State = VMTerminated
+	require.NoError(t, s.TransitionMicroVM(ctx, m, VMTerminating, Event{Subject: m.ID}))
 	require.NoError(t, s.InsertMicroVM(ctx, next, nil, Event{Subject: next.ID}))
 	got, err := s.MicroVM(ctx, next.ID)
 	require.NoError(t, err)
@@ -72,8 +71,7 @@ func TestMemoryIsCountedWhileAMicroVMRunsOrSleeps(t *testing.T) {
 }
 
 func TestImagesVersionsAndBuildsAreBounded(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
-	s.Limit(Quotas{Images: 2, Versions: 3, Builds: 2})
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{Images: 2, Versions: 3, Builds: 2}), context.Background()
 	create := func(name, region string) error {
 		i, v, b := testImage(name)
 		i.Region = region
@@ -103,4 +101,18 @@ func TestImagesVersionsAndBuildsAreBounded(t *testing.T) {
 	require.NoError(t, next(3))
 	end("build-3")
 	requireFull(t, next(4), QuotaVersions, 3)
+}
+
+func TestConnectorsAreBounded(t *testing.T) {
+	s, ctx := openLimited(t, filepath.Join(t.TempDir(), "dormouse.db"), Quotas{Connectors: 1}), context.Background()
+	c, elsewhere := testConnector("nc-1", "a"), testConnector("nc-2", "b")
+	elsewhere.Region = "eu-west-1"
+	require.NoError(t, s.CreateConnector(ctx, c, nil))
+	requireFull(t, s.CreateConnector(ctx, elsewhere, nil), QuotaConnectors, 1)
+	require.NoError(t, s.CreateAccount(ctx, Account{ID: "111111111111"}))
+	other := testConnector("nc-3", "a")
+	other.AccountID = "111111111111"
+	require.NoError(t, s.CreateConnector(ctx, other, nil), "each account has its own")
+	require.NoError(t, s.DeleteConnector(ctx, c))
+	require.NoError(t, s.CreateConnector(ctx, elsewhere, nil))
 }

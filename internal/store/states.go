@@ -22,6 +22,13 @@ const (
 	ImageDeleteFailed = "DELETE_FAILED"
 )
 
+// SettledImageStates are the states in which nothing goes on with an image.
+var SettledImageStates = []string{ImageCreated, ImageCreateFailed, ImageUpdated, ImageUpdateFailed, ImageDeleteFailed}
+
+// RunnableImageStates are the states of an image whose SUCCESSFUL and ACTIVE versions can be run
+// (spec/behaviour.md 3, and the row "runnable image states" of Decisions).
+var RunnableImageStates = []string{ImageCreated, ImageUpdated, ImageUpdating, ImageUpdateFailed}
+
 // States and statuses of an image version (spec/behaviour.md 3).
 const (
 	VersionPending      = "PENDING"

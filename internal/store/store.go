@@ -3,17 +3,14 @@ package store
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -46,18 +43,15 @@ type Store struct {
 	writer *sql.DB
 	reader *sql.DB
 
-	transitionVM, insertEvent *sql.Stmt // on writer: on the suspend and wake path
-	selectVM, selectKey       *sql.Stmt // on reader
+	transitionVM, insertEvent, dropEvents *sql.Stmt // on writer: on the suspend and wake path
+	selectVM, selectKey                   *sql.Stmt // on reader
 
-	quotas Quotas // set once, before the store is shared
+	quotas Quotas
 }
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// Open opens the database file, makes it when it is missing, and brings its schema up to date.
-// The folder must exist.
-func Open(ctx context.Context, path string) (*Store, error) {
+// Open opens the database file, makes it when it is missing, and brings its schema up to date. The
+// folder must exist, and its lock must be held: two that migrate at once get in each other's way.
+func Open(ctx context.Context, path string, quotas Quotas) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -65,27 +59,48 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("create database: %w", err)
 	}
-	s := &Store{}
-	if err := s.open(ctx, path); err != nil {
+	s := &Store{quotas: quotas}
+	err = s.open(ctx, path, func() error {
+		if err := migrate(ctx, s.writer); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, path string) error {
+// OpenBeside opens the database of a folder that a daemon serves from, or has. It has no quotas. A
+// *SchemaError says that the database is not of this release.
+func OpenBeside(ctx context.Context, path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{}
+	if err := s.open(ctx, path, func() error { return requireSchema(ctx, s.reader) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// open connects to the database. Its schema is checked or made by ready.
+func (s *Store) open(ctx context.Context, path string, ready func() error) error {
 	var err error
 	if s.writer, err = sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)")); err != nil {
 		return err
 	}
 	s.writer.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.writer); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
 	if s.reader, err = sql.Open("sqlite", dsn(path, "query_only(1)")); err != nil {
 		return err
 	}
 	s.reader.SetMaxOpenConns(readers)
 	s.reader.SetMaxIdleConns(readers)
+	if err := ready(); err != nil {
+		return err
+	}
 	return s.prepare(ctx)
 }
 
@@ -97,6 +112,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}{
 		{s.writer, &s.transitionVM, transitionVMSQL},
 		{s.writer, &s.insertEvent, insertEventSQL},
+		{s.writer, &s.dropEvents, dropEventsSQL},
 		{s.reader, &s.selectVM, selectVM + " WHERE id = ?"},
 		{s.reader, &s.selectKey, selectCredential + " WHERE access_key_id = ?"},
 	} {
@@ -138,41 +154,15 @@ func createPrivate(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// dsn is the SQLite URI of an absolute path; the pragmas are set on every new connection.
+// dsn is the SQLite URI of a file that is there, by its absolute path; the pragmas are set on every
+// new connection.
 func dsn(path string, pragmas ...string) string {
-	q := url.Values{"_txlock": {"immediate"}}
+	q := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}}
 	q.Add("_pragma", "busy_timeout("+strconv.FormatInt(busyTimeout.Milliseconds(), 10)+")")
 	for _, p := range pragmas {
 		q.Add("_pragma", p)
 	}
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
-}
-
-// provider takes a database step by step to the present schema.
-func provider(db *sql.DB) (*goose.Provider, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	return goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
-}
-
-func migrate(ctx context.Context, db *sql.DB) error {
-	p, err := provider(db)
-	if err != nil {
-		return err
-	}
-	have, want, err := p.GetVersions(ctx)
-	switch {
-	case err != nil:
-		return err
-	case have > want:
-		return fmt.Errorf("schema version %d was made by a newer release; this one knows %d", have, want)
-	case have == want:
-		return nil
-	}
-	_, err = p.Up(ctx)
-	return err
 }
 
 // write runs f in one transaction; whatever f returns, either all of it is durable or nothing is.

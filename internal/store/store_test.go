@@ -21,7 +21,12 @@ func openTest(t testing.TB) *Store {
 
 func openAt(t testing.TB, path string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), path)
+	return openLimited(t, path, Quotas{})
+}
+
+func openLimited(t testing.TB, path string, quotas Quotas) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), path, quotas)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	_, err = s.EnsureDefaults(context.Background(), testTime)
@@ -61,7 +66,7 @@ func testVM(i Image, n int) MicroVM {
 
 func TestOpenMakesAPrivateFileAndKeepsWhatIsInIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a folder with spaces & more%41.db")
-	s, err := Open(context.Background(), path)
+	s, err := Open(context.Background(), path, Quotas{})
 	require.NoError(t, err)
 	first, err := s.EnsureDefaults(context.Background(), testTime)
 	require.NoError(t, err)
@@ -84,12 +89,12 @@ func TestOpenMakesAPrivateFileAndKeepsWhatIsInIt(t *testing.T) {
 
 func TestOpenRefusesADatabaseOfANewerRelease(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
-	s, err := Open(context.Background(), path)
+	s, err := Open(context.Background(), path, Quotas{})
 	require.NoError(t, err)
 	_, err = s.writer.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
-	_, err = Open(context.Background(), path)
+	_, err = Open(context.Background(), path, Quotas{})
 	require.ErrorContains(t, err, "newer release")
 }
 
@@ -97,7 +102,7 @@ func TestOpenOfSomethingElseFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	require.NoError(t, os.WriteFile(path, make([]byte, 8192), 0o600))
 	require.NoError(t, os.WriteFile(path, []byte("this is not a database, this is a letter to a friend, long enough to be read"), 0o600))
-	_, err := Open(context.Background(), path)
+	_, err := Open(context.Background(), path, Quotas{})
 	require.Error(t, err)
 }
 
@@ -110,4 +115,16 @@ func TestCommitsAreDurable(t *testing.T) {
 	}
 	_, err := s.reader.Exec(`DELETE FROM accounts`)
 	require.Error(t, err, "readers cannot write")
+}
+
+// planOf is how SQLite carries out a query.
+func planOf(t *testing.T, s *Store, query string, args ...any) []string {
+	t.Helper()
+	rows, err := s.reader.Query(`EXPLAIN QUERY PLAN `+query, args...)
+	plan, err := collectAll(rows, err, func(row scanner) (step string, err error) {
+		var number int
+		return step, row.Scan(&number, &number, &number, &step)
+	})
+	require.NoError(t, err)
+	return plan
 }

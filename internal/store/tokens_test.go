@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -81,7 +80,7 @@ func TestARefusedEffectLeavesItsTokenFree(t *testing.T) {
 func TestKeysSurviveAReopening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	ctx := context.Background()
-	s, err := Open(ctx, path)
+	s, err := Open(ctx, path, Quotas{})
 	require.NoError(t, err)
 	keys, err := s.LoadTokenKeys(ctx)
 	require.NoError(t, err)
@@ -123,21 +122,6 @@ func TestAccessKeysAreLookedUp(t *testing.T) {
 	require.Error(t, s.CreateCredential(ctx, c), "the account must exist")
 }
 
-func TestEventsPageNewestFirst(t *testing.T) {
-	s, ctx := openTest(t), context.Background()
-	for n := range 5 {
-		require.NoError(t, s.AddEvent(ctx, Event{Subject: "vm", Detail: fmt.Sprint(n), At: testTime}))
-		require.NoError(t, s.AddEvent(ctx, Event{Subject: "other"}))
-	}
-	events, next, err := s.Events(ctx, "vm", Page{Limit: 3})
-	require.NoError(t, err)
-	require.Equal(t, []string{"4", "3", "2"}, []string{events[0].Detail, events[1].Detail, events[2].Detail})
-	events, next, err = s.Events(ctx, "vm", Page{Limit: 3, After: next})
-	require.NoError(t, err)
-	require.Zero(t, next)
-	require.Equal(t, []string{"1", "0"}, []string{events[0].Detail, events[1].Detail})
-}
-
 func TestAnotherProcessAddsAndDeletesAccessKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dormouse.db")
 	daemon, cli, ctx := openAt(t, path), openAt(t, path), context.Background()
@@ -172,4 +156,22 @@ func TestAnotherProcessAddsAndDeletesAccessKeys(t *testing.T) {
 		_, err := daemon.Account(ctx, name)
 		require.ErrorIs(t, err, ErrNotFound)
 	}
+}
+
+func TestTheDefaultAccountIsMadeAlsoWhereItsNameIsTaken(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "dormouse.db"), context.Background()
+	s, err := Open(ctx, path, Quotas{})
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.CreateAccount(ctx, Account{ID: "111111111111", Name: "default"}))
+	key, err := s.EnsureDefaults(ctx, testTime)
+	require.NoError(t, err)
+	require.Equal(t, DefaultAccountID, key.AccountID)
+	made, err := s.Account(ctx, DefaultAccountID)
+	require.NoError(t, err)
+	require.Equal(t, Account{ID: DefaultAccountID, CreatedAt: testTime}, made)
+	require.NoError(t, s.DeleteCredential(ctx, key.AccessKeyID))
+	again, err := s.EnsureDefaults(ctx, testTime)
+	require.NoError(t, err)
+	require.NotEqual(t, key.AccessKeyID, again.AccessKeyID)
 }

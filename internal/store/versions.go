@@ -82,6 +82,38 @@ func (s *Store) AddVersion(ctx context.Context, from []string, v ImageVersion, b
 	return v, b, nil
 }
 
+// SetVersionStatus lets a SUCCESSFUL version be run or not, and returns it as it is then. e is told,
+// with the statuses, if that changes anything. ErrNotFound: there is no such version. ErrConflict:
+// it is not SUCCESSFUL, or something goes on with its image.
+func (s *Store) SetVersionStatus(ctx context.Context, imageID, version, status string, e Event) (v ImageVersion, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		v, err = scanVersion(tx.QueryRowContext(ctx, selectVersion+` WHERE image_id = ? AND version = ?`, imageID, version))
+		if err != nil {
+			return missing(err)
+		}
+		if v.State != VersionSuccessful {
+			return ErrConflict
+		}
+		if err := changeImageState(ctx, tx, ImageChange{ImageID: imageID, From: SettledImageStates, At: e.At}); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE image_versions SET status = ?, updated_at = ? WHERE image_id = ? AND version = ?`,
+			status, nanos(e.At), imageID, version)
+		if err != nil {
+			return err
+		}
+		before := v.Status
+		if v.Status, v.UpdatedAt = status, e.At; before == status {
+			return nil
+		}
+		return s.addEvent(ctx, tx, e.OfVersion(version, before, status))
+	})
+	if err != nil {
+		return ImageVersion{}, fmt.Errorf("set status of image %s version %s: %w", imageID, version, err)
+	}
+	return v, nil
+}
+
 // Version returns a version of an image by its number ("1.0"), or ErrNotFound.
 func (s *Store) Version(ctx context.Context, imageID, version string) (ImageVersion, error) {
 	v, err := scanVersion(s.reader.QueryRowContext(ctx, selectVersion+` WHERE image_id = ? AND version = ?`, imageID, version))

@@ -31,20 +31,26 @@ func (m *Manager) versionDeletion(v store.ImageVersion, requestID string) store.
 }
 
 // removeVersion takes away what a DELETING version has on disk, and then its row. What it does not
-// come to, Recover does; a file that cannot be removed leaves the version DELETE_FAILED, which can
-// be deleted again.
+// come to, Recover does; one that cannot be removed is DELETE_FAILED, and can be deleted again.
 func (m *Manager) removeVersion(v store.ImageVersion, requestID string) {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
-	defer cancel()
-	err := m.removeVersionFiles(ctx, v)
-	if err == nil {
-		err = m.cfg.Records.DeleteVersion(ctx, v.ImageID, v.Version, m.versionDeletion(v, requestID))
-	}
+	left, err := removal(
+		func(ctx context.Context) error { return m.removeVersionFiles(ctx, v) },
+		func(ctx context.Context) error {
+			return m.cfg.Records.DeleteVersion(ctx, v.ImageID, v.Version, m.versionDeletion(v, requestID))
+		},
+	)
 	if err == nil {
 		return
 	}
 	m.cfg.Log.Error("image version could not be deleted", "image", v.ImageID, "version", v.Version, "request", requestID, "error", err)
-	if err := m.versionNotRemoved(v, requestID); err != nil {
+	e := m.versionDeletion(v, requestID)
+	e.From, e.To, e.Detail = store.ImageUpdating, store.ImageUpdateFailed, left
+	change := store.ImageChange{
+		ImageID: v.ImageID, From: []string{store.ImageUpdating}, To: store.ImageUpdateFailed, At: e.At,
+		Version: v.Version, VersionState: store.VersionDeleteFailed,
+		Events: []store.Event{e.OfVersion(v.Version, store.VersionDeleting, store.VersionDeleteFailed), e},
+	}
+	if err := inRecordTime(func(ctx context.Context) error { return m.cfg.Records.ChangeImage(ctx, change) }); err != nil {
 		m.cfg.Log.Error("image version could not be marked as DELETE_FAILED", "image", v.ImageID, "version", v.Version, "error", err)
 	}
 }
@@ -55,16 +61,4 @@ func (m *Manager) removeVersionFiles(ctx context.Context, v store.ImageVersion) 
 		return err
 	}
 	return os.RemoveAll(microvm.ImageDir(m.cfg.Dir, v.ImageID, v.Version))
-}
-
-func (m *Manager) versionNotRemoved(v store.ImageVersion, requestID string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime) // the removal may have used up its own
-	defer cancel()
-	e := m.versionDeletion(v, requestID)
-	e.From, e.To, e.Detail = store.ImageUpdating, store.ImageUpdateFailed, filesLeft
-	return m.cfg.Records.ChangeImage(ctx, store.ImageChange{
-		ImageID: v.ImageID, From: []string{store.ImageUpdating}, To: store.ImageUpdateFailed, At: e.At,
-		Version: v.Version, VersionState: store.VersionDeleteFailed,
-		Events: []store.Event{e.OfVersion(v.Version, store.VersionDeleting, store.VersionDeleteFailed), e},
-	})
 }

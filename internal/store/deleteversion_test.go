@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -105,4 +106,47 @@ func TestAnUpdateThatIsSentAgainIsNoConflictWithItself(t *testing.T) {
 	first := events[len(events)-4:]
 	require.Equal(t, []string{"version 2.0", "", VersionPending}, []string{first[0].Operation, first[0].From, first[0].To})
 	require.Equal(t, []string{"update", ImageCreated, ImageUpdating, "version 2.0"}, []string{first[1].Operation, first[1].From, first[1].To, first[1].Detail})
+}
+
+func TestTheStatusOfAVersionIsSetWithAnEventIfItChanges(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	i := addImage(t, s, "app")
+	at := testTime.Add(time.Hour)
+	told := func() (changes []string) {
+		events, _, err := s.Events(ctx, i.ID, Page{Limit: 50})
+		require.NoError(t, err)
+		for _, e := range events[:len(events)-2] { // but for those of its creation
+			changes = append(changes, e.Operation+" "+e.From+" "+e.To)
+		}
+		return changes
+	}
+	for range 2 {
+		v, err := s.SetVersionStatus(ctx, i.ID, "1.0", StatusInactive, Event{Subject: i.ID, At: at})
+		require.NoError(t, err)
+		require.Equal(t, StatusInactive, v.Status)
+		stored, err := s.Version(ctx, i.ID, "1.0")
+		require.NoError(t, err)
+		require.Equal(t, stored, v)
+		require.Equal(t, at, v.UpdatedAt)
+		require.Equal(t, []string{"version 1.0 ACTIVE INACTIVE"}, told())
+	}
+	_, err := s.SetVersionStatus(ctx, i.ID, "2.0", StatusActive, Event{Subject: i.ID})
+	require.ErrorIs(t, err, ErrNotFound)
+	require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: ImageUpdating}))
+	_, err = s.SetVersionStatus(ctx, i.ID, "1.0", StatusActive, Event{Subject: i.ID})
+	require.ErrorIs(t, err, ErrConflict)
+	require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: ImageUpdated, Version: "1.0", VersionState: VersionDeleteFailed}))
+	_, err = s.SetVersionStatus(ctx, i.ID, "1.0", StatusActive, Event{Subject: i.ID})
+	require.ErrorIs(t, err, ErrConflict)
+	require.Len(t, told(), 1)
+}
+
+func TestADeletionTellsTheStateItFound(t *testing.T) {
+	s, ctx := openTest(t), context.Background()
+	i := addImage(t, s, "app")
+	require.NoError(t, s.ChangeImage(ctx, ImageChange{ImageID: i.ID, To: ImageUpdateFailed}))
+	require.NoError(t, s.BeginDeleteImage(ctx, i.ID, SettledImageStates, Event{Subject: i.ID, From: "read before"}))
+	events, _, err := s.Events(ctx, i.ID, Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{ImageUpdateFailed, ImageDeleting}, []string{events[0].From, events[0].To})
 }
