@@ -140,7 +140,7 @@ func (v *vm) notSuspended(c command, s running, err error) {
 // goOn lets a VM run again whose suspend failed, and reports why.
 func (v *vm) goOn(c command, s running, cause error) {
 	v.logFailure("suspend", c, cause)
-	c.detail = cause.Error()
+	c.detail = suspendFailure(cause)
 	if err := v.runOn(s); err != nil {
 		v.logFailure("go on after a failed suspend", c, err)
 		v.endSession(c, s, reasonVMMDied)
