@@ -23,6 +23,8 @@ func main() {
 	_ = containerdlog.SetLevel("fatal")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second Ctrl-C ends what does not heed the first. SIGTERM may come twice, from a second `dormouse down`.
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	root := rootCommand()
 	err := root.ExecuteContext(ctx)
 	os.Exit(int(report(root.ErrOrStderr(), err)))

@@ -38,7 +38,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		if err != nil {
 			return err
 		}
-		in, err := f.input(s, image)
+		in, err := f.input(cmd.Context(), s, image)
 		if err != nil {
 			return err
 		}

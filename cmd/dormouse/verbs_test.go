@@ -63,6 +63,21 @@ func TestAppOfAMicroVMIsCalledWithAToken(t *testing.T) {
 	require.Equal(t, exitFailed, dormouse(t, "curl", "counter", "/", "--fail").status)
 }
 
+func TestCurlTakesFlagsAsCurlDoes(t *testing.T) {
+	f := newFake(t)
+	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
+	var got *http.Request
+	f.endpoint = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		fmt.Fprint(w, "answer")
+	})
+	t.Chdir(t.TempDir())
+	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-"))
+	require.Equal(t, []string{"POST", "example.org", "me"}, []string{got.Method, got.Host, got.Header.Get("user-agent")})
+	require.Equal(t, []string{"1", "2"}, got.Header["X-A"])
+	require.NoFileExists(t, "-")
+}
+
 func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 	f := newFake(t)
 	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
