@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,8 +38,21 @@ type background struct {
 
 func (b *background) logFile() string { return filepath.Join(b.dir, daemonLog) }
 
-// pid is the process that serves from the folder, 0 if none does: the one that holds its lock.
-func (b *background) pid() (int, error) {
+// pid is the process that serves from the folder, 0 if none does: the one that holds its lock. A daemon
+// writes its process id an instant after it has taken the lock.
+func (b *background) pid() (pid int, err error) {
+	const tries, between = 10, 20 * time.Millisecond
+	for range tries {
+		if pid, err = b.holder(); err == nil {
+			break
+		}
+		time.Sleep(between)
+	}
+	return pid, err
+}
+
+// holder is what the lock says now.
+func (b *background) holder() (int, error) {
 	lock, err := os.OpenFile(filepath.Join(b.dir, lockFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

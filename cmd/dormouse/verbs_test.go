@@ -177,7 +177,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "")
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
-	require.Contains(t, r.err, "no daemon has served from")
+	require.Contains(t, r.err, "no daemon serves from")
 	require.Equal(t, exitInterrupted, func() exitStatus {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
