@@ -39,7 +39,7 @@ how long it took; its phases add up to that.`,
 		}
 		subject := ""
 		if len(args) > 0 {
-			target, err := s.find.Any(cmd.Context(), args[0])
+			target, err := s.anyOrEnded(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -137,8 +137,19 @@ func TestEventsAndLogsArePrinted(t *testing.T) {
 	require.Equal(t, "[]\n", ok(t, "events", "counter", "--output", "json"), "of the image there are none")
 
 	f.vms[0].State = awsapi.MicrovmStateTerminated
+	const ended = "dormouse: counter has no live microVM; this is of the one that was started last, 0c5b7f6e\n"
+	require.Equal(t, result{"hello\nodd\n", ended + "oh \\x1b[0m\n", exitOK}, dormouse(t, "logs", "counter"))
+	require.Equal(t, result{"Linux\n", ended, exitOK}, dormouse(t, "logs", "--console", "counter"))
+	images := f.images
+	f.images = nil // the image was deleted
+	r = dormouse(t, "events", "counter")
+	require.Equal(t, []any{ended, exitOK}, []any{r.err, r.status})
+	require.Contains(t, r.out, "launch")
+	require.Contains(t, ok(t, "inspect", "counter"), "TERMINATED")
+
+	f.vms, f.images = nil, images
 	r = dormouse(t, "logs", "counter")
-	require.Equal(t, result{"==> The image is ready\n", "dormouse: counter has no live microVM; this is the log of its build\n", exitOK}, r)
+	require.Equal(t, result{"==> The image is ready\n", "dormouse: counter has no microVM; this is the log of its build\n", exitOK}, r)
 }
 
 func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
