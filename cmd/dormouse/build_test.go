@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
@@ -104,6 +105,31 @@ func TestAnInterruptLeavesNothingBehindOrSaysWhatGoesOn(t *testing.T) {
 	require.Len(t, f.created, 1)
 	require.Contains(t, r.err, "the build of web:1.0 goes on in the daemon\n  follow it: dormouse logs --build -f web\n  delete the image, once it has ended: dormouse rm web")
 	require.Zero(t, left())
+}
+
+func TestZipsOfEarlierBuildsDoNotPileUp(t *testing.T) {
+	f := newFake(t)
+	f.build = builtWell()
+	f.logs[buildUUID+"/build"] = ""
+	dir := buildable(t)
+	t.Setenv("TMPDIR", dir) // where the zip is made: it must not be packed itself
+	for i := range 5 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "content"), []byte{byte(i)}, 0o600))
+		require.Contains(t, dormouse(t, "build", dir).err, "Uploading 2 files")
+		ok(t, "build", dir, "-t", "other", "-q")
+	}
+	s, err := connection.Find("", false, os.Getenv)
+	require.NoError(t, err)
+	objects, err := connection.New(s).Objects()
+	require.NoError(t, err)
+	var keys []string
+	require.NoError(t, objects.Prune(t.Context(), "dormouse-code-000000000000", "", 0, func(key string) bool {
+		keys = append(keys, key)
+		return false
+	}))
+	require.Len(t, keys, 2*(1+keptZips))
+	newest, _ := strings.CutPrefix(*f.updated[len(f.updated)-1].CodeArtifact.Uri, "s3://dormouse-code-000000000000/")
+	require.Contains(t, keys, newest)
 }
 
 func TestImagesInMotionAreNotBuiltAgain(t *testing.T) {

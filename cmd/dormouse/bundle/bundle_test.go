@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/rand"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +15,25 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/image/artifact"
 )
+
+// remover removes a file when the first piece of a zip is written.
+type remover string
+
+func (r remover) Write(p []byte) (int, error) {
+	_ = os.Remove(string(r))
+	return len(p), nil
+}
+
+func TestAFileThatGoesMeanwhileIsNotTheFolder(t *testing.T) {
+	long := make([]byte, 64<<10)
+	_, err := rand.Read(long) // so that it is not packed into a few bytes
+	require.NoError(t, err)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM x", "a": string(long), "gone": ""})
+	_, err = Pack(t.Context(), dir, remover(filepath.Join(dir, "gone")))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	var none *NoFolderError
+	require.NotErrorAs(t, err, &none)
+}
 
 // folder makes a folder with these files.
 func folder(t *testing.T, files map[string]string) string {
@@ -140,7 +160,8 @@ func TestWhatCannotBeBuiltIsToldBeforeItIsSent(t *testing.T) {
 	require.ErrorAs(t, err, &missing)
 
 	_, err = Pack(t.Context(), filepath.Join(t.TempDir(), "none"), io.Discard)
-	require.ErrorIs(t, err, fs.ErrNotExist)
+	var none *NoFolderError
+	require.ErrorAs(t, err, &none)
 
 	file := filepath.Join(folder(t, map[string]string{"Dockerfile": ""}), "Dockerfile")
 	_, err = Pack(t.Context(), file, io.Discard)
