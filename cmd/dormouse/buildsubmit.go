@@ -69,10 +69,9 @@ func (b *building) prune(ctx context.Context) {
 	_ = b.objects.Prune(ctx, b.bucket, b.name+"/", keptZips, func(key string) bool { return key != b.key && zips.MatchString(key) })
 }
 
-// submit creates the image, or its next version. An interrupt comes too late for the call itself, so
-// that no build begins of which nobody is told.
+// submit creates the image, or its next version.
 func (b *building) submit(ctx context.Context, uri string) error {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	call, cancel := uninterrupted(ctx)
 	defer cancel()
 	in := b.createInput(uri)
 	images, err := reference.Images(ctx, b.API, b.name)

@@ -62,13 +62,12 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 	return cmd
 }
 
-// start launches a microVM. An interrupt comes too late for the call itself, so that no microVM
-// begins of which nobody is told.
+// start launches a microVM.
 func (s *session) start(ctx context.Context, in *awsapi.RunMicrovmInput, wait bool) (*awsapi.GetMicrovmOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	call, cancel := uninterrupted(ctx)
 	defer cancel()
 	ran, err := s.API.RunMicrovm(call, in)
 	if err != nil {

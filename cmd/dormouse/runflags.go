@@ -14,12 +14,8 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
-const (
-	// callLimit bounds a call that is not given up when somebody presses Ctrl-C.
-	callLimit = 30 * time.Second
-	// maxPayload is the most the API takes, in bytes (spec/api.md RunMicrovm).
-	maxPayload = 4096
-)
+// maxPayload is the most the API takes, in bytes (spec/api.md RunMicrovm).
+const maxPayload = 4096
 
 // runFlags are the flags of run.
 type runFlags struct {
