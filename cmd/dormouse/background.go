@@ -20,7 +20,7 @@ import (
 const (
 	daemonLog    = "daemon.log"
 	daemonLogOld = "daemon.log.1"
-	// maxDaemonLog is the size in bytes from which a start begins another log.
+	// maxDaemonLog is the size in bytes from which a start, or the daemon itself, begins another log.
 	maxDaemonLog = 16 << 20
 	// startTail is how many lines of the log tell why a start failed.
 	startTail = 8
@@ -131,7 +131,7 @@ func (b *background) openLog() (*os.File, error) {
 			b.begin = 0
 		}
 	}
-	return os.OpenFile(b.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	return openLogFile(b.logFile())
 }
 
 // ended tells whether the daemon that was started has ended; true if none was.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -103,7 +104,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 
 // serve wires the program together and runs it until ctx ends.
 func serve(ctx context.Context, o serveOptions) (err error) {
-	log := newLog(o.verbose)
+	log := newLog(daemonOutput(o.dataDir), o.verbose)
 	clock := clockwork.NewRealClock()
 	rates, quotas, err := o.limits.parse()
 	if err != nil {
@@ -273,12 +274,12 @@ func prepareBuilder(ctx context.Context, told *announcement, builders *microvm.B
 	return told.builder(state)
 }
 
-func newLog(verbose bool) *slog.Logger {
+func newLog(to io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 }
 
 // warmth translates the flag: the manager takes zero for its default.
