@@ -51,6 +51,7 @@ func (v *vm) suspend(c command) {
 		v.collect(s)
 		s.end()
 	})
+	v.m.loose.Go(func() { v.settle(s, gone) })
 	v.m.pool.use(v.image)
 }
 
