@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
@@ -105,6 +108,17 @@ func TestAnInterruptLeavesNothingBehindOrSaysWhatGoesOn(t *testing.T) {
 	require.Len(t, f.created, 1)
 	require.Contains(t, r.err, "the build of web:1.0 goes on in the daemon\n  follow it: dormouse logs --build -f web\n  delete the image, once it has ended: dormouse rm web")
 	require.Zero(t, left())
+}
+
+func TestALineWithoutEndIsShownInPieces(t *testing.T) {
+	var out bytes.Buffer
+	b := &building{progress: terminal.New(io.Discard, &out).Progress()}
+	require.NoError(t, b.showLog(io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20)+"\n==> said\nlast"))))
+	b.progress.Close()
+	for line := range strings.Lines(out.String()) {
+		require.LessOrEqual(t, len(line), maxAppLine+1)
+	}
+	require.Equal(t, strings.Repeat("x", 1<<20)+"saidlast", strings.ReplaceAll(out.String(), "\n", ""))
 }
 
 func TestZipsOfEarlierBuildsDoNotPileUp(t *testing.T) {

@@ -33,6 +33,9 @@ how long it took; its phases add up to that.`,
 	cmd.Flags().BoolVar(&phases, "phases", false, "how long each phase took")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if most < 0 {
+			return usagef("--lines %d: a number of lines is not negative", most)
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err

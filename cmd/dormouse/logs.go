@@ -45,6 +45,9 @@ Control characters are shown as escapes on a terminal, but for --raw.`,
 	flags.BoolVar(&f.raw, "raw", false, "as it was written, control characters and all")
 	cmd.MarkFlagsMutuallyExclusive("build", "console", "vmm")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("tail") && f.tail < 0 {
+			return usagef("--tail %d: a number of lines is not negative", f.tail)
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err

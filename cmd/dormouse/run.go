@@ -126,7 +126,7 @@ func (s *session) introduce(vm *awsapi.GetMicrovmOutput, port int) {
 	if port != defaultPort {
 		portFlag, portHeader = fmt.Sprintf(" --port %d", port), fmt.Sprintf(` -H "X-aws-proxy-port: %d"`, port)
 	}
-	s.screen.Printf("\ncall it:\n  %s\ntoken for it (an hour):\n  %s\nwith curl:\n  curl%s -H \"X-aws-proxy-auth: $(%s)\"%s %s/\n",
+	s.screen.Printf("\ncall it:\n  %s\ntoken for it (an hour):\n  %s\nwith curl:\n  %s | curl%s -H @-%s %s/\n",
 		s.command("curl %s /%s", id, portFlag), s.command("token %s%s", id, portFlag),
-		ca, s.command("token %s%s", id, portFlag), portHeader, endpoint)
+		s.command("token --header %s%s", id, portFlag), ca, portHeader, endpoint) // arguments of a process are for all to see
 }

@@ -23,7 +23,7 @@ func TestRunSaysHowToReachTheMicroVM(t *testing.T) {
 		firstVM, "counter:1.0", "https://" + f.tls.Listener.Addr().String(),
 		"sleeps after 15m without requests, wakes on the next one, ends after 8h asleep",
 		"  dormouse curl 0c5b7f6e /\n", "  dormouse token 0c5b7f6e\n",
-		`  curl --cacert ` + os.Getenv("DORMOUSE_CA_BUNDLE") + ` -H "X-aws-proxy-auth: $(dormouse token 0c5b7f6e)" https://`,
+		`  dormouse token --header 0c5b7f6e | curl --cacert ` + os.Getenv("DORMOUSE_CA_BUNDLE") + ` -H @- https://`,
 	} {
 		require.Contains(t, out, part)
 	}

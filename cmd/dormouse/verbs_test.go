@@ -170,6 +170,8 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"build " + t.TempDir():    {exitFailed, "has no Dockerfile"},
 		"build /no/such/folder":   {exitUsage, "there is no folder /no/such/folder"},
 		"images -o yaml":          {exitUsage, "it is text or json"},
+		"events -n -1":            {exitUsage, "not negative"},
+		"logs counter --tail -5":  {exitUsage, "not negative"},
 	} {
 		r := dormouse(t, strings.Fields(line)...)
 		require.Equal(t, want.status, r.status, line)

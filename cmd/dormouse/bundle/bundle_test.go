@@ -112,6 +112,7 @@ func TestDockerignoreIsHeeded(t *testing.T) {
 		"any depth":         {"**/*.log\n/node_modules/\n", []string{"app.py", "doc/a.md", "doc/b.md"}},
 		"all but":           {"*\n!app.py\n!doc/b.md\n", []string{"app.py", "doc/b.md"}},
 		"the two it needs":  {"Dockerfile\n.dockerignore\nnode_modules\n", []string{"app.py", "doc/a.md", "doc/b.md", "sub/deep.log"}},
+		"but by a pattern":  {"*\n!doc/*.md\n!**/y.js\n", []string{"doc/a.md", "doc/b.md", "node_modules/x/y.js"}},
 		"a folder, but one": {"doc\n!doc/a.md\nnode_modules", []string{"app.py", "doc/a.md", "sub/deep.log"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,6 +129,20 @@ func TestDockerignoreIsHeeded(t *testing.T) {
 			require.ElementsMatch(t, append(c.packed, "Dockerfile", ".dockerignore"), files)
 		})
 	}
+}
+
+func TestAnIgnoredFolderIsLookedIntoOnlyWhereSomethingMayBeWanted(t *testing.T) {
+	ignored, err := readIgnored(folder(t, map[string]string{".dockerignore": "*\n!/keep.txt\n!doc/deep/a.md\n!lib*/x\n!src/[ab]/c\n"}))
+	require.NoError(t, err)
+	for name, may := range map[string]bool{
+		"node_modules": false, "keep.txt": false, "doc": true, "doc/deep": true, "doc/other": false, "docs": false,
+		"lib": true, "libs": true, "libs/y": true, "src": true, "src/a": true, "srcs": false,
+	} {
+		require.Equal(t, may, ignored.mayReturn(name), name)
+	}
+	ignored, err = readIgnored(folder(t, map[string]string{".dockerignore": "*\n!**/keep\n"}))
+	require.NoError(t, err)
+	require.True(t, ignored.mayReturn("anywhere/at/all"))
 }
 
 func TestTheIgnoreFileOfTheDockerfileGoesFirst(t *testing.T) {
