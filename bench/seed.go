@@ -36,9 +36,6 @@ func (b *bench) withRows(ctx context.Context, rows int, use func(*product, *seed
 	if err != nil {
 		return fmt.Errorf("fill the database: %w", err)
 	}
-	if err := os.Remove(filepath.Join(dir, "daemon.json")); err != nil { // it tells that a daemon listens
-		return err
-	}
 	if d, err = startDaemon(ctx, b.options.binary, dir); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func newFolder(t *testing.T) *folder {
 	key, err := f.records.EnsureDefaults(t.Context(), time.Now())
 	require.NoError(t, err)
 	require.NoError(t, writeAccessKey(f.dir, key))
-	require.NoError(t, writeDaemon(f.dir, connection.Daemon{API: "127.0.0.1:1", Region: "us-east-1"}))
+	require.NoError(t, (&announcement{dir: f.dir}).serve(connection.Daemon{API: "127.0.0.1:1", Region: "us-east-1"}))
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ import (
 const (
 	daemonLog    = "daemon.log"
 	daemonLogOld = "daemon.log.1"
-	// maxDaemonLog is the size in bytes from which a start begins another log.
+	// maxDaemonLog is the size in bytes from which a start, or the daemon itself, begins another log.
 	maxDaemonLog = 16 << 20
 	// startTail is how many lines of the log tell why a start failed.
 	startTail = 8
@@ -37,8 +38,21 @@ type background struct {
 
 func (b *background) logFile() string { return filepath.Join(b.dir, daemonLog) }
 
-// pid is the process that serves from the folder, 0 if none does: the one that holds its lock.
-func (b *background) pid() (int, error) {
+// pid is the process that serves from the folder, 0 if none does: the one that holds its lock. A daemon
+// writes its process id an instant after it has taken the lock.
+func (b *background) pid() (pid int, err error) {
+	const tries, between = 10, 20 * time.Millisecond
+	for range tries {
+		if pid, err = b.holder(); err == nil {
+			break
+		}
+		time.Sleep(between)
+	}
+	return pid, err
+}
+
+// holder is what the lock says now.
+func (b *background) holder() (int, error) {
 	lock, err := os.OpenFile(filepath.Join(b.dir, lockFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -117,7 +131,7 @@ func (b *background) openLog() (*os.File, error) {
 			b.begin = 0
 		}
 	}
-	return os.OpenFile(b.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	return openLogFile(b.logFile())
 }
 
 // ended tells whether the daemon that was started has ended; true if none was.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 )
 
@@ -20,7 +21,7 @@ func buildCommand() *cobra.Command {
 		Short: "Make an image of a folder with a Dockerfile",
 		Long: `Make an image of a folder with a Dockerfile: the folder is packed (without what its .dockerignore names) and
 uploaded, the Dockerfile runs in a microVM of its own, the app starts, and a snapshot of it is the image. If the
-name exists, the image gets another version.
+name exists, the image gets another version. The bucket keeps the three newest zips of an image.
 
 Hooks are requests the daemon makes to the app at the turns of its life. With the ready hook the snapshot is
 taken when the app says that it is ready; without any, when it listens. See --hooks.`,
@@ -86,6 +87,9 @@ type building struct {
 	request  buildRequest
 	progress *terminal.Progress
 
+	objects     *connection.Objects // set by upload, as are bucket and key
+	bucket, key string
+
 	arn, version, build string // set when the daemon has accepted
 }
 
@@ -97,6 +101,7 @@ func (b *building) run(ctx context.Context) error {
 	if err := b.submit(ctx, uri); err != nil {
 		return err
 	}
+	b.prune(ctx)
 	if b.flags.detach {
 		b.progress.Close()
 		return b.detached()

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
@@ -104,6 +108,42 @@ func TestAnInterruptLeavesNothingBehindOrSaysWhatGoesOn(t *testing.T) {
 	require.Len(t, f.created, 1)
 	require.Contains(t, r.err, "the build of web:1.0 goes on in the daemon\n  follow it: dormouse logs --build -f web\n  delete the image, once it has ended: dormouse rm web")
 	require.Zero(t, left())
+}
+
+func TestALineWithoutEndIsShownInPieces(t *testing.T) {
+	var out bytes.Buffer
+	b := &building{progress: terminal.New(io.Discard, &out).Progress()}
+	require.NoError(t, b.showLog(io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20)+"\n==> said\nlast"))))
+	b.progress.Close()
+	for line := range strings.Lines(out.String()) {
+		require.LessOrEqual(t, len(line), maxAppLine+1)
+	}
+	require.Equal(t, strings.Repeat("x", 1<<20)+"saidlast", strings.ReplaceAll(out.String(), "\n", ""))
+}
+
+func TestZipsOfEarlierBuildsDoNotPileUp(t *testing.T) {
+	f := newFake(t)
+	f.build = builtWell()
+	f.logs[buildUUID+"/build"] = ""
+	dir := buildable(t)
+	t.Setenv("TMPDIR", dir) // where the zip is made: it must not be packed itself
+	for i := range 5 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "content"), []byte{byte(i)}, 0o600))
+		require.Contains(t, dormouse(t, "build", dir).err, "Uploading 2 files")
+		ok(t, "build", dir, "-t", "other", "-q")
+	}
+	s, err := connection.Find("", false, os.Getenv)
+	require.NoError(t, err)
+	objects, err := connection.New(s).Objects()
+	require.NoError(t, err)
+	var keys []string
+	require.NoError(t, objects.Prune(t.Context(), "dormouse-code-000000000000", "", 0, func(key string) bool {
+		keys = append(keys, key)
+		return false
+	}))
+	require.Len(t, keys, 2*(1+keptZips))
+	newest, _ := strings.CutPrefix(*f.updated[len(f.updated)-1].CodeArtifact.Uri, "s3://dormouse-code-000000000000/")
+	require.Contains(t, keys, newest)
 }
 
 func TestImagesInMotionAreNotBuiltAgain(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,15 +38,19 @@ func (b *building) follow(ctx context.Context) error {
 
 func (b *building) showLog(log io.ReadCloser) error {
 	defer log.Close()
-	lines := bufio.NewReaderSize(log, 64<<10)
+	lines := bufio.NewReaderSize(log, maxAppLine)
 	for {
-		line, err := lines.ReadString('\n')
+		read, err := lines.ReadSlice('\n')
+		line := string(read)
+		if errors.Is(err, bufio.ErrBufferFull) { // a very long line is shown as several
+			line, err = line+"\n", nil
+		}
 		if note, ours := strings.CutPrefix(line, noteMark); ours {
 			b.progress.Say("%s", terminal.SafeLine(strings.TrimSpace(note)))
 		} else if _, err := io.WriteString(b.progress, line); err != nil {
 			return err
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

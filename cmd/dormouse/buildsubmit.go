@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"time"
+	"regexp"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/bundle"
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 	"github.com/dormouse-dev/dormouse/internal/arn"
@@ -19,6 +17,10 @@ import (
 // baseImage is the only managed image there is (spec/api.md ListManagedMicrovmImages).
 const baseImage = "al2023-1"
 
+// keptZips is how many zips of an image stay in the bucket beside the newest: builds that have not
+// fetched theirs yet may need them.
+const keptZips = 2
+
 // upload packs the folder into a temporary file and puts that into the bucket.
 func (b *building) upload(ctx context.Context) (uri string, err error) {
 	b.progress.Say("Packing %s", b.dir)
@@ -26,11 +28,14 @@ func (b *building) upload(ctx context.Context) (uri string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(file.Name())
 	defer file.Close()
+	if err := os.Remove(file.Name()); err != nil { // without a name it is not packed itself, nor left behind
+		return "", err
+	}
 	packed, err := bundle.Pack(ctx, b.dir, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", usagef("there is no folder %s", b.dir)
+	var missing *bundle.NoFolderError
+	if errors.As(err, &missing) {
+		return "", usagef("%v", err)
 	}
 	if err != nil {
 		return "", err
@@ -41,41 +46,32 @@ func (b *building) upload(ctx context.Context) (uri string, err error) {
 	if _, err := file.Seek(0, 0); err != nil {
 		return "", err
 	}
-	objects, err := b.Objects()
-	if err != nil {
+	if b.objects, err = b.Objects(); err != nil {
 		return "", err
 	}
 	b.progress.Say("Uploading %d files, %s (%s packed)", packed.Files, terminal.Bytes(packed.Bytes), terminal.Bytes(packed.Zipped))
-	bucket := orElse(b.flags.bucket, "dormouse-code-"+b.AccountID)
-	if err := objects.MakeBucket(ctx, bucket); err != nil {
+	b.bucket = orElse(b.flags.bucket, "dormouse-code-"+b.AccountID)
+	if err := b.objects.MakeBucket(ctx, b.bucket); err != nil {
 		return "", err
 	}
 	// Named after its content: the same folder takes its place in the bucket once.
-	key := fmt.Sprintf("%s/%s.zip", b.name, packed.SHA256[:32])
-	err = objects.Put(ctx, bucket, key, b.progress.Counting(file, packed.Zipped), packed.Zipped, packed.SHA256)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		b.discard(ctx, objects, bucket, key)
+	b.key = fmt.Sprintf("%s/%s.zip", b.name, packed.SHA256[:32])
+	if err := b.objects.Put(ctx, b.bucket, b.key, b.progress.Counting(file, packed.Zipped), packed.Zipped, packed.SHA256); err != nil {
 		return "", err
 	}
-	return "s3://" + bucket + "/" + key, nil
+	return "s3://" + b.bucket + "/" + b.key, ctx.Err()
 }
 
-// discard removes what was uploaded in vain.
-func (b *building) discard(ctx context.Context, objects *connection.Objects, bucket, key string) {
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if err := objects.Remove(late, bucket, key); err != nil && ctx.Err() != nil {
-		b.screen.Notef("dormouse: s3://%s/%s may have been left behind", bucket, key)
-	}
+// prune takes older zips of the image out of the bucket, which their builds have fetched long ago. What
+// stays because that fails, the next build takes away.
+func (b *building) prune(ctx context.Context) {
+	zips := regexp.MustCompile(`\A` + regexp.QuoteMeta(b.name) + `/[0-9a-f]{32}\.zip\z`) // the bucket may be used for more
+	_ = b.objects.Prune(ctx, b.bucket, b.name+"/", keptZips, func(key string) bool { return key != b.key && zips.MatchString(key) })
 }
 
-// submit creates the image, or its next version. An interrupt comes too late for the call itself, so
-// that no build begins of which nobody is told.
+// submit creates the image, or its next version.
 func (b *building) submit(ctx context.Context, uri string) error {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	call, cancel := uninterrupted(ctx)
 	defer cancel()
 	in := b.createInput(uri)
 	images, err := reference.Images(ctx, b.API, b.name)

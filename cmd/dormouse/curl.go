@@ -20,7 +20,7 @@ const (
 type curlFlags struct {
 	method, data, json, file string
 	headers                  []string
-	include, fail            bool
+	include, fail, hasBody   bool
 	port                     int
 	limit                    time.Duration
 }
@@ -46,11 +46,15 @@ as escapes on a terminal.`,
 	flags.StringVar(&f.json, "json", "", "body as -d, sent as JSON")
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "header, 'name: value'; may be repeated")
 	flags.BoolVarP(&f.include, "include", "i", false, "print status and headers of the answer")
-	flags.StringVarP(&f.file, "output", "o", "", "write the answer to this file")
+	flags.StringVarP(&f.file, "output", "o", "", "write the answer to this file; - is standard output")
 	flags.BoolVarP(&f.fail, "fail", "f", false, "exit with status 1 for an answer of 400 and more")
 	flags.IntVar(&f.port, "port", defaultPort, "port of the app in the microVM")
 	flags.DurationVarP(&f.limit, "max-time", "m", 0, "give up after this time; 0 = never")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.hasBody = cmd.Flags().Changed("data") || cmd.Flags().Changed("json") // it may be empty
+		if f.file == "-" {
+			f.file = ""
+		}
 		path := "/"
 		if len(args) > 1 {
 			path = args[1]

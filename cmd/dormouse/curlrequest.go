@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,32 +18,44 @@ func (f *curlFlags) request(ctx context.Context, endpoint, path string) (*http.R
 	}
 	var body io.Reader = http.NoBody
 	if text != "" {
-		content, err := argument(text, maxCurlBody)
+		content, err := argument(ctx, text, maxCurlBody)
 		if err != nil {
 			return nil, err
 		}
 		body = bytes.NewReader(content)
 	}
 	if method == "" {
-		method = map[bool]string{true: http.MethodGet, false: http.MethodPost}[text == ""]
+		method = map[bool]string{false: http.MethodGet, true: http.MethodPost}[f.hasBody]
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "https://"+endpoint+"/"+strings.TrimPrefix(path, "/"), body)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
-	if text != "" {
+	if f.hasBody {
 		request.Header.Set("content-type", kind)
 	}
 	request.Header.Set("user-agent", "dormouse/"+version)
 	if f.port != defaultPort {
 		request.Header.Set(portHeader, strconv.Itoa(f.port))
 	}
+	return request, f.addHeaders(request)
+}
+
+// addHeaders adds what was typed: instead of a header that the request has by itself, and beside another that was typed.
+func (f *curlFlags) addHeaders(request *http.Request) error {
+	typed := http.Header{}
 	for _, header := range f.headers {
 		name, value, found := strings.Cut(header, ":")
 		if !found {
-			return nil, usagef("the header %q has no colon", header)
+			return usagef("the header %q has no colon", header)
 		}
-		request.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if strings.EqualFold(name, "host") {
+			request.Host = value
+			continue
+		}
+		typed.Add(name, value)
 	}
-	return request, nil
+	maps.Copy(request.Header, typed)
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,8 @@ import (
 // Files of the data folder; what clients read of it is named in package connection.
 const (
 	databaseFile = "dormouse.db"
-	lockFile     = "lock" // held by the daemon of this folder, whose process id it holds
+	lockFile     = "lock"       // held by the daemon of this folder, whose process id it holds
+	endingFile   = "ended.json" // how the last daemon ended
 	vmLogs       = "logs/microvms"
 )
 
@@ -36,7 +38,8 @@ func defaultDataDir() string {
 	return filepath.Join(home, ".local", "share", "dormouse")
 }
 
-// openDataDir makes the folder and locks it, so that no two daemons share one.
+// openDataDir makes the folder and locks it, so that no two daemons share one. What an earlier one told
+// goes before anybody can take it for the word of this one, which in a container may have the same process id.
 func openDataDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
@@ -49,7 +52,7 @@ func openDataDir(dir string) (unlock func(), err error) {
 		lock.Close()
 		return nil, fmt.Errorf("another dormouse serves from %s: stop it, or choose another --data-dir", dir)
 	}
-	if err := writePID(lock); err != nil {
+	if err := errors.Join((&announcement{dir: dir}).forget(), writePID(lock)); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
@@ -79,11 +82,6 @@ func writePID(lock *os.File) error {
 
 func writeAccessKey(dir string, c store.Credential) error {
 	return writeJSON(filepath.Join(dir, connection.CredentialsFile), connection.AccessKey{AccountID: c.AccountID, AccessKeyID: c.AccessKeyID, SecretAccessKey: c.Secret})
-}
-
-// writeDaemon tells clients where the daemon is.
-func writeDaemon(dir string, d connection.Daemon) error {
-	return writeJSON(filepath.Join(dir, connection.DaemonFile), d)
 }
 
 func writeJSON(path string, value any) error {

@@ -2,30 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
-	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
-	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
 // stopLimit is somewhat longer than the daemon takes at most.
 const stopLimit = suspendLimit + 30*time.Second
 
-// countLimit bounds the question what there is to suspend, which is only asked to tell it.
-const countLimit = 2 * time.Second
-
 func downCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "Suspend what runs and stop the daemon",
-		Long: `Suspend all microVMs that run, stop the daemon of the data folder and wait until it has ended. At the next
-start they are there, asleep. Builds under way fail.`,
+		Long: `Suspend all microVMs that run, of all accounts, stop the daemon of the data folder and wait until it has
+ended. At the next start they are there, asleep. Builds under way fail. Exits with 1 if the daemon could not
+suspend all; what was left running goes on, and the next daemon takes it over.`,
 		Example: "  dormouse down",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,15 +46,15 @@ func (b *background) down(ctx context.Context) error {
 	}
 	progress := b.screen.Progress()
 	defer progress.Close()
-	running := b.running(ctx)
-	progress.Say("Stopping the daemon%s", map[bool]string{true: fmt.Sprintf(", suspending %s", microVMWords(running))}[running > 0])
+	progress.Say("Stopping the daemon, suspending what runs")
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop the daemon, process %d: %w", pid, err)
 	}
 	limited, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
+	now := pid
 	err = poll(limited, func() (bool, error) {
-		now, err := b.pid()
+		now, err = b.pid()
 		return now != pid, err
 	})
 	switch {
@@ -69,33 +66,40 @@ func (b *background) down(ctx context.Context) error {
 		return err
 	}
 	progress.Close()
-	b.screen.Printf("the daemon has stopped (%s)\n", terminal.Seconds(progress.Elapsed()))
-	if running > 0 {
-		b.screen.Notef("%s asleep until the next dormouse up", map[bool]string{true: "1 microVM is", false: microVMWords(running) + " are"}[running == 1])
+	if now != 0 { // it has taken away what the one before told
+		b.screen.Printf("the daemon has stopped; another one has started, process %d\n", now)
+		return nil
+	}
+	return b.conclude(pid, progress.Elapsed())
+}
+
+// conclude tells how the daemon ended, by its own words.
+func (b *background) conclude(pid int, took time.Duration) error {
+	end, err := readEnding(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the daemon, process %d, ended before all was suspended; its log is %s", pid, b.logFile())
+	}
+	if err != nil {
+		return fmt.Errorf("read how the daemon ended: %w", err)
+	}
+	if end.Error == "" {
+		b.screen.Printf("the daemon has stopped (%s)\n", terminal.Seconds(took))
+	}
+	if end.Asleep > 0 {
+		b.screen.Notef("%s asleep until the next dormouse up", microVMsAre(end.Asleep))
+	}
+	if end.Running > 0 {
+		b.screen.Notef("%s left running", microVMsAre(end.Running))
+	}
+	if end.Error != "" {
+		return &failure{fmt.Errorf("the daemon ended with an error: %s", end.Error), "its log is " + b.logFile()}
 	}
 	return nil
 }
 
-func microVMWords(n int) string {
+func microVMsAre(n int) string {
 	if n == 1 {
-		return "1 microVM"
+		return "1 microVM is"
 	}
-	return fmt.Sprintf("%d microVMs", n)
-}
-
-// running counts the microVMs that will be suspended; 0 if the daemon does not tell.
-func (b *background) running(ctx context.Context) (n int) {
-	settings, err := connection.FromDataDir(b.dir)
-	if err != nil {
-		return 0
-	}
-	limited, cancel := context.WithTimeout(ctx, countLimit)
-	defer cancel()
-	vms, _ := reference.MicroVMs(limited, connection.New(settings).API, nil)
-	for _, vm := range vms {
-		if vm.State == awsapi.MicrovmStateRunning || vm.State == awsapi.MicrovmStatePending {
-			n++
-		}
-	}
-	return n
+	return fmt.Sprintf("%d microVMs are", n)
 }

@@ -33,13 +33,16 @@ how long it took; its phases add up to that.`,
 	cmd.Flags().BoolVar(&phases, "phases", false, "how long each phase took")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if most < 0 {
+			return usagef("--lines %d: a number of lines is not negative", most)
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err
 		}
 		subject := ""
 		if len(args) > 0 {
-			target, err := s.find.Any(cmd.Context(), args[0])
+			target, err := s.anyOrEnded(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

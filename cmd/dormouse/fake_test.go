@@ -49,6 +49,7 @@ type fake struct {
 	created  []*awsapi.CreateMicrovmImageInput
 	updated  []*awsapi.UpdateMicrovmImageInput
 	ran      []*awsapi.RunMicrovmInput
+	purges   bool         // microVMs that end are gone at once
 	onCreate func()       // called in the middle of CreateMicrovmImage
 	stuck    func()       // if set, microVMs stay PENDING, and this is called when somebody looks
 	follow   func() error // called before the end of a log that is followed

@@ -55,7 +55,12 @@ func (f *fake) ResumeMicrovm(_ context.Context, in *awsapi.ResumeMicrovmInput) (
 }
 
 func (f *fake) TerminateMicrovm(_ context.Context, in *awsapi.TerminateMicrovmInput) (*awsapi.TerminateMicrovmOutput, error) {
-	_, err := f.vm(in.MicrovmIdentifier, func(vm *awsapi.GetMicrovmOutput) { vm.State = awsapi.MicrovmStateTerminated })
+	_, err := f.vm(in.MicrovmIdentifier, func(vm *awsapi.GetMicrovmOutput) {
+		vm.State = awsapi.MicrovmStateTerminated
+		if f.purges {
+			f.vms = slices.DeleteFunc(f.vms, func(other *awsapi.GetMicrovmOutput) bool { return other == vm })
+		}
+	})
 	return &awsapi.TerminateMicrovmOutput{}, err
 }
 

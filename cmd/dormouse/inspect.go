@@ -33,7 +33,7 @@ its versions and the phases of its last build.`,
 		if err != nil {
 			return err
 		}
-		target, err := s.find.Any(cmd.Context(), args[0])
+		target, err := s.anyOrEnded(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func logsCommand() *cobra.Command {
 		Short: "Print what an app, its guest or a build wrote",
 		Long: `Print what the app in a microVM wrote to standard output and standard error, or with --console what its
 guest kernel wrote, or with --vmm what the process around it wrote; or with --build the log of an image build.
-An image without a live microVM has only its build log, which is printed then.
+Of an image without a live microVM it is the log of the one that was started last; without any, of its build.
 
 Control characters are shown as escapes on a terminal, but for --raw.`,
 		Example: `  dormouse logs counter
@@ -45,6 +45,9 @@ Control characters are shown as escapes on a terminal, but for --raw.`,
 	flags.BoolVar(&f.raw, "raw", false, "as it was written, control characters and all")
 	cmd.MarkFlagsMutuallyExclusive("build", "console", "vmm")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("tail") && f.tail < 0 {
+			return usagef("--tail %d: a number of lines is not negative", f.tail)
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err
@@ -78,9 +81,9 @@ func (f *logsFlags) input(ctx context.Context, s *session, name string) (in exte
 		in.Source, err = s.buildID(ctx, name)
 		return in, err
 	}
-	in.Source, err = s.find.MicroVM(ctx, name)
-	if asleep := f.onlyBuilt(err); asleep != "" {
-		s.screen.Notef("dormouse: %s has no live microVM; this is the log of its build", asleep)
+	in.Source, err = s.orEnded(s.find.MicroVM(ctx, name))
+	if image := f.onlyBuilt(err); image != "" {
+		s.screen.Notef("dormouse: %s has no microVM; this is the log of its build", image)
 		in.Kind = extension.BuildLog
 		in.Source, err = s.buildID(ctx, name)
 	}

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"strings"
@@ -23,6 +24,8 @@ func main() {
 	_ = containerdlog.SetLevel("fatal")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second Ctrl-C ends what does not heed the first. SIGTERM may come twice, from a second `dormouse down`.
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	root := rootCommand()
 	err := root.ExecuteContext(ctx)
 	os.Exit(int(report(root.ErrOrStderr(), err)))
@@ -106,7 +109,7 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 		if flag.Changed || !set || flag.Name == "help" {
 			return
 		}
-		err := flags.Set(flag.Name, value)
+		err := errors.Join(flags.Set(flag.Name, value), flags.SetAnnotation(flag.Name, ofEnvironment, nil))
 		if flag.Name == "data-dir" { // only where it was typed it goes before the variables of AWS
 			flag.Changed = false
 		}
@@ -116,6 +119,9 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 	})
 	return failed
 }
+
+// ofEnvironment marks a flag that has its value from there.
+const ofEnvironment = "of-environment"
 
 // portableDefault words the default of a flag for the reference, which must not depend on who writes it.
 func portableDefault(flags *pflag.FlagSet, flag, words string) {

@@ -108,7 +108,7 @@ seconds since 1970); members may be added, none is renamed or removed.
 | Verb | Document |
 |---|---|
 | ` + "`run`" + ` | the answer of GetMicrovm (with ` + "`--wait`" + `) or RunMicrovm |
-| ` + "`ps`, `suspend`, `resume`" + ` | an array of answers of GetMicrovm; of ` + "`suspend`" + ` and ` + "`resume`" + ` those that were waited for |
+| ` + "`ps`, `suspend`, `resume`" + ` | an array of answers of GetMicrovm; of ` + "`suspend`" + ` and ` + "`resume`" + ` those that did not fail |
 | ` + "`images`" + ` | an array of items of ListMicrovmImages, or of ListMicrovmImageVersions, newest first |
 | ` + "`inspect MICROVM`" + ` | ` + "`microvm`" + ` (GetMicrovm), ` + "`details`" + ` (extension API, or null), ` + "`last`" + ` (array: events of its last launch, suspend and resume) |
 | ` + "`inspect IMAGE`" + ` | ` + "`image`" + ` (GetMicrovmImage), ` + "`versions`" + ` (array), ` + "`build`" + ` (the last one, extension API, or null) |

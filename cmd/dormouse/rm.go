@@ -18,7 +18,8 @@ func rmCommand() *cobra.Command {
 		Use:   "rm MICROVM|IMAGE[:VERSION]...",
 		Short: "End microVMs for good, or delete images and versions",
 		Long: `End microVMs for good, or delete images, or versions of them. A name is that of an image, an id that of a
-microVM. An image with live microVMs is kept, unless --force ends them first. Waits until it is done.`,
+microVM. An image with live microVMs is kept, unless --force ends them first. Waits until it is done. Of
+several, one that cannot be removed does not keep the others.`,
 		Example: `  dormouse rm 0c5b7f6e
   dormouse rm $(dormouse ps -q)
   dormouse rm counter:1
@@ -32,12 +33,7 @@ microVM. An image with live microVMs is kept, unless --force ends them first. Wa
 		if err != nil {
 			return err
 		}
-		for _, name := range args {
-			if err := s.remove(cmd.Context(), name, force); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.each(cmd.Context(), args, func(name string) error { return s.remove(cmd.Context(), name, force) })
 	}
 	return cmd
 }
@@ -63,7 +59,9 @@ func (s *session) remove(ctx context.Context, name string, force bool) error {
 }
 
 func (s *session) terminate(ctx context.Context, id string) error {
-	if _, err := s.API.TerminateMicrovm(ctx, &awsapi.TerminateMicrovmInput{MicrovmIdentifier: id}); err != nil {
+	call, cancel := uninterrupted(ctx)
+	defer cancel()
+	if _, err := s.API.TerminateMicrovm(call, &awsapi.TerminateMicrovmInput{MicrovmIdentifier: id}); err != nil {
 		return err
 	}
 	if _, err := s.await(ctx, id, awsapi.MicrovmStateTerminated); err != nil {
@@ -91,7 +89,9 @@ func (s *session) terminateAll(ctx context.Context, image reference.Image) error
 }
 
 func (s *session) removeImage(ctx context.Context, image reference.Image) error {
-	_, err := s.API.DeleteMicrovmImage(ctx, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: image.ARN})
+	call, cancel := uninterrupted(ctx)
+	defer cancel()
+	_, err := s.API.DeleteMicrovmImage(call, &awsapi.DeleteMicrovmImageInput{ImageIdentifier: image.ARN})
 	if err != nil {
 		return s.kept(ctx, image, err)
 	}
@@ -105,15 +105,14 @@ func (s *session) removeImage(ctx context.Context, image reference.Image) error 
 		}
 		return false, err
 	})
-	if err == nil {
-		s.screen.Printf("%s deleted\n", image.Name)
-	}
-	return err
+	return s.deleted(ctx, image, err)
 }
 
 func (s *session) removeVersion(ctx context.Context, image reference.Image) error {
 	version := awsapi.GetMicrovmImageVersionInput{ImageIdentifier: image.ARN, ImageVersion: image.Version}
-	if _, err := s.API.DeleteMicrovmImageVersion(ctx, (*awsapi.DeleteMicrovmImageVersionInput)(&version)); err != nil {
+	call, cancel := uninterrupted(ctx)
+	defer cancel()
+	if _, err := s.API.DeleteMicrovmImageVersion(call, (*awsapi.DeleteMicrovmImageVersionInput)(&version)); err != nil {
 		return s.kept(ctx, image, err)
 	}
 	err := poll(ctx, func() (bool, error) {
@@ -123,6 +122,14 @@ func (s *session) removeVersion(ctx context.Context, image reference.Image) erro
 		}
 		return false, err
 	})
+	return s.deleted(ctx, image, err)
+}
+
+// deleted says that an image or a version has gone, or that it will go.
+func (s *session) deleted(ctx context.Context, image reference.Image, err error) error {
+	if ctx.Err() != nil {
+		return &interrupted{fmt.Sprintf("%s goes on being deleted; look: %s", image, s.command("images"))}
+	}
 	if err == nil {
 		s.screen.Printf("%s deleted\n", image)
 	}

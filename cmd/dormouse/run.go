@@ -38,7 +38,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		if err != nil {
 			return err
 		}
-		in, err := f.input(s, image)
+		in, err := f.input(cmd.Context(), s, image)
 		if err != nil {
 			return err
 		}
@@ -62,13 +62,12 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 	return cmd
 }
 
-// start launches a microVM. An interrupt comes too late for the call itself, so that no microVM
-// begins of which nobody is told.
+// start launches a microVM.
 func (s *session) start(ctx context.Context, in *awsapi.RunMicrovmInput, wait bool) (*awsapi.GetMicrovmOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	call, cancel := uninterrupted(ctx)
 	defer cancel()
 	ran, err := s.API.RunMicrovm(call, in)
 	if err != nil {
@@ -127,7 +126,7 @@ func (s *session) introduce(vm *awsapi.GetMicrovmOutput, port int) {
 	if port != defaultPort {
 		portFlag, portHeader = fmt.Sprintf(" --port %d", port), fmt.Sprintf(` -H "X-aws-proxy-port: %d"`, port)
 	}
-	s.screen.Printf("\ncall it:\n  %s\ntoken for it (an hour):\n  %s\nwith curl:\n  curl%s -H \"X-aws-proxy-auth: $(%s)\"%s %s/\n",
+	s.screen.Printf("\ncall it:\n  %s\ntoken for it (an hour):\n  %s\nwith curl:\n  %s | curl%s -H @-%s %s/\n",
 		s.command("curl %s /%s", id, portFlag), s.command("token %s%s", id, portFlag),
-		ca, s.command("token %s%s", id, portFlag), portHeader, endpoint)
+		s.command("token --header %s%s", id, portFlag), ca, portHeader, endpoint) // arguments of a process are for all to see
 }

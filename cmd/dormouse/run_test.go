@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func TestRunSaysHowToReachTheMicroVM(t *testing.T) {
 		firstVM, "counter:1.0", "https://" + f.tls.Listener.Addr().String(),
 		"sleeps after 15m without requests, wakes on the next one, ends after 8h asleep",
 		"  dormouse curl 0c5b7f6e /\n", "  dormouse token 0c5b7f6e\n",
-		`  curl --cacert ` + os.Getenv("DORMOUSE_CA_BUNDLE") + ` -H "X-aws-proxy-auth: $(dormouse token 0c5b7f6e)" https://`,
+		`  dormouse token --header 0c5b7f6e | curl --cacert ` + os.Getenv("DORMOUSE_CA_BUNDLE") + ` -H @- https://`,
 	} {
 		require.Contains(t, out, part)
 	}
@@ -64,6 +65,18 @@ func TestAnInterruptedWaitSaysWhatGoesOn(t *testing.T) {
 	r := dormouseIn(ctx, "run", "counter", "--wait")
 	require.Equal(t, exitInterrupted, r.status)
 	require.Contains(t, r.err, firstVM+" goes on without you; look: dormouse ps, end it: dormouse rm 0c5b7f6e")
+}
+
+func TestAnInterruptEndsTheWaitForInput(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe") // which nobody writes to, as nobody does to a terminal
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := argument(ctx, "@"+pipe, 1)
+	require.ErrorIs(t, err, context.Canceled)
+	end, err := os.OpenFile(pipe, os.O_RDWR, 0) // releases the reader
+	require.NoError(t, err)
+	require.NoError(t, end.Close())
 }
 
 func TestIdleIsReadAsPeopleWriteIt(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -13,12 +14,8 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
-const (
-	// callLimit bounds a call that is not given up when somebody presses Ctrl-C.
-	callLimit = 30 * time.Second
-	// maxPayload is the most the API takes, in bytes (spec/api.md RunMicrovm).
-	maxPayload = 4096
-)
+// maxPayload is the most the API takes, in bytes (spec/api.md RunMicrovm).
+const maxPayload = 4096
 
 // runFlags are the flags of run.
 type runFlags struct {
@@ -47,7 +44,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 }
 
 // input is the call that the flags ask for.
-func (f *runFlags) input(s *session, image reference.Image) (*awsapi.RunMicrovmInput, error) {
+func (f *runFlags) input(ctx context.Context, s *session, image reference.Image) (*awsapi.RunMicrovmInput, error) {
 	in := &awsapi.RunMicrovmInput{
 		ImageIdentifier:          image.ARN,
 		IngressNetworkConnectors: connectors(s.Region, f.ingress, "INGRESS"),
@@ -71,7 +68,7 @@ func (f *runFlags) input(s *session, image reference.Image) (*awsapi.RunMicrovmI
 		in.ExecutionRoleArn = &f.role
 	}
 	if f.payload != "" {
-		payload, err := argument(f.payload, maxPayload)
+		payload, err := argument(ctx, f.payload, maxPayload)
 		if err != nil {
 			return nil, err
 		}
@@ -81,13 +78,35 @@ func (f *runFlags) input(s *session, image reference.Image) (*awsapi.RunMicrovmI
 }
 
 // argument is text that was typed, or with @FILE or - what a file or standard input holds, up to limit bytes.
-func argument(text string, limit int64) ([]byte, error) {
+func argument(ctx context.Context, text string, limit int64) ([]byte, error) {
 	name, isFile := strings.CutPrefix(text, "@")
 	if !isFile && text != "-" {
 		return []byte(text), nil
 	}
+	type outcome struct {
+		content []byte
+		err     error
+	}
+	read := make(chan outcome, 1)
+	go func() { // a terminal or a pipe keeps its reader until the other end is done
+		content, err := readUpTo(name, limit)
+		read <- outcome{content, err}
+	}()
+	select {
+	case got := <-read:
+		if got.err == nil && int64(len(got.content)) > limit {
+			return nil, usagef("%s holds more than the %d bytes that are allowed", text, limit)
+		}
+		return got.content, got.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// readUpTo reads a file, or standard input where it is -, and one byte more than limit if there is so much.
+func readUpTo(name string, limit int64) ([]byte, error) {
 	from := os.Stdin
-	if isFile && name != "-" {
+	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return nil, usagef("%v", err)
@@ -95,14 +114,7 @@ func argument(text string, limit int64) ([]byte, error) {
 		defer file.Close()
 		from = file
 	}
-	content, err := io.ReadAll(io.LimitReader(from, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(content)) > limit {
-		return nil, usagef("%s holds more than the %d bytes that are allowed", text, limit)
-	}
-	return content, nil
+	return io.ReadAll(io.LimitReader(from, limit+1))
 }
 
 // connectors makes ARNs of the short names of the service's own connectors.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -103,7 +104,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 
 // serve wires the program together and runs it until ctx ends.
 func serve(ctx context.Context, o serveOptions) (err error) {
-	log := newLog(o.verbose)
+	log := newLog(daemonOutput(o.dataDir), o.verbose)
 	clock := clockwork.NewRealClock()
 	rates, quotas, err := o.limits.parse()
 	if err != nil {
@@ -118,6 +119,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		return err
 	}
 	defer unlock()
+	told := &announcement{dir: o.dataDir}
+	defer func() { err = errors.Join(err, told.ended(err)) }()
 
 	records, err := store.Open(ctx, filepath.Join(o.dataDir, databaseFile), quotas)
 	if err != nil {
@@ -175,13 +178,14 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	operations := control.New(control.Config{
 		Store: records, Images: images, MicroVMs: manager, Tokens: tokens, Endpoints: hosts{door}, Clock: clock, Pages: pages,
 	})
+	servers, ctx := errgroup.WithContext(ctx) // ctx ends also when one of them fails
 	auth, limiter := awsapi.NewAuthenticator(credentials{records}, clock), awsapi.NewLimiter(rates, clock)
 	beyond := extension.NewHandler(extension.Config{
 		Store: records, MicroVMs: manager, Logs: logs, BuildLog: func(id string) string { return image.LogFile(o.dataDir, id) },
 		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
 	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
-	return run(ctx, o, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
+	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
 }
 
 // parts is the wired program.
@@ -199,7 +203,7 @@ type parts struct {
 
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
 // builds given up, microVMs suspended.
-func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
+func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *announcement, log *slog.Logger, p parts) error {
 	listener, err := listenAPI(o.listenAPI)
 	if err != nil {
 		return err
@@ -217,21 +221,23 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 	if p.builders.Prepared() {
 		addresses.Builder = connection.BuilderReady
 	}
-	if err := writeDaemon(o.dataDir, addresses); err != nil {
+	if err := told.serve(addresses); err != nil {
 		return err
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
 
 	endpoints := context.WithoutCancel(ctx) // they end by Shutdown
-	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
 	servers.Go(func() error { purge(ctx, p.records, p.logs, o.keepTerminated, p.clock, log); return nil })
-	servers.Go(func() error { return prepareBuilder(ctx, o.dataDir, addresses, p.builders, log) })
+	servers.Go(func() error { return prepareBuilder(ctx, told, p.builders, log) })
 	servers.Go(func() error {
 		<-ctx.Done()
 		log.Info("dormouse stops: suspending what runs")
+		if err := told.stop(); err != nil {
+			log.Error("clients may look for this daemon still", "err", err)
+		}
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendLimit)
 		defer cancel()
 		// Requests under way may end; nothing may wake a VM that is being suspended.
@@ -241,7 +247,9 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 			log.Info("endpoint requests were cut off", "error", err)
 		}
 		p.images.Close()
-		return p.manager.Shutdown(stopping)
+		err := p.manager.Shutdown(stopping)
+		told.count(p.manager.States())
+		return err
 	})
 	if err := servers.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -252,25 +260,24 @@ func run(ctx context.Context, o serveOptions, log *slog.Logger, p parts) error {
 
 // prepareBuilder makes the builder's snapshot ahead of the first build, where that has not been done,
 // and lets clients know.
-func prepareBuilder(ctx context.Context, dir string, addresses connection.Daemon, builders *microvm.Builders, log *slog.Logger) error {
+func prepareBuilder(ctx context.Context, told *announcement, builders *microvm.Builders, log *slog.Logger) error {
 	state := connection.BuilderReady
 	if _, err := builders.Prepare(ctx); err != nil && ctx.Err() == nil {
 		log.Error("the builder could not be prepared; builds will try again", "error", err)
 		state = connection.BuilderFailed
 	}
-	if ctx.Err() == nil && state != addresses.Builder {
-		addresses.Builder = state
-		return writeDaemon(dir, addresses)
+	if ctx.Err() != nil {
+		return nil
 	}
-	return nil
+	return told.builder(state)
 }
 
-func newLog(verbose bool) *slog.Logger {
+func newLog(to io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 }
 
 // warmth translates the flag: the manager takes zero for its default.

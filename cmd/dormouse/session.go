@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,6 +42,24 @@ func connect(cmd *cobra.Command) (*session, error) {
 		s.flags = " --data-dir " + shellWord(dir)
 	}
 	return s, nil
+}
+
+// orEnded takes the result of a search for a microVM, and where an image has no live one, the one of it
+// that was started last: who asks what happened asks about that.
+func (s *session) orEnded(id string, err error) (string, error) {
+	var missing *reference.NotFoundError
+	if !errors.As(err, &missing) || missing.Ended == "" {
+		return id, err
+	}
+	s.screen.Notef("dormouse: %s has no live microVM; this is of the one that was started last, %s", missing.Text, shortID(missing.Ended))
+	return missing.Ended, nil
+}
+
+// anyOrEnded finds an image, or else a microVM, and be it one that has ended.
+func (s *session) anyOrEnded(ctx context.Context, name string) (reference.Target, error) {
+	target, err := s.find.Any(ctx, name)
+	target.MicroVM, err = s.orEnded(target.MicroVM, err)
+	return target, err
 }
 
 // command is a command line to paste that goes to the same daemon.

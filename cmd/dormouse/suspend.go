@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,20 +37,14 @@ func moving(cmd *cobra.Command, done string, to awsapi.MicrovmState, ask func(co
 		if err != nil {
 			return err
 		}
-		var moved []*awsapi.GetMicrovmOutput
-		for _, name := range args {
+		var moved awsapi.List[*awsapi.GetMicrovmOutput]
+		err = s.each(cmd.Context(), args, func(name string) error {
 			began := time.Now()
-			id, err := s.find.MicroVM(cmd.Context(), name)
-			if err != nil {
+			id, err := s.move(cmd.Context(), name, ask)
+			if err != nil || noWait && !output.json() {
 				return err
 			}
-			if err := ask(cmd.Context(), s, id); err != nil {
-				return err
-			}
-			if noWait {
-				continue
-			}
-			vm, err := s.await(cmd.Context(), id, to)
+			vm, err := s.moved(cmd.Context(), id, to, !noWait)
 			if err != nil {
 				return err
 			}
@@ -57,11 +52,30 @@ func moving(cmd *cobra.Command, done string, to awsapi.MicrovmState, ask func(co
 			if !output.json() {
 				s.screen.Printf("%s %s (%s)\n", shortID(id), done, terminal.Seconds(time.Since(began)))
 			}
-		}
+			return nil
+		})
 		if output.json() {
-			return s.screen.JSON(moved)
+			err = errors.Join(s.screen.JSON(moved), err)
 		}
-		return nil
+		return err
 	}
 	return cmd
+}
+
+// move asks for a change of the microVM of a name.
+func (s *session) move(ctx context.Context, name string, ask func(context.Context, *session, string) error) (id string, err error) {
+	if id, err = s.find.MicroVM(ctx, name); err != nil {
+		return "", err
+	}
+	call, cancel := uninterrupted(ctx)
+	defer cancel()
+	return id, ask(call, s, id)
+}
+
+// moved is a microVM that was asked to move, when it has arrived or as it is now.
+func (s *session) moved(ctx context.Context, id string, to awsapi.MicrovmState, wait bool) (*awsapi.GetMicrovmOutput, error) {
+	if wait {
+		return s.await(ctx, id, to)
+	}
+	return s.API.GetMicrovm(ctx, &awsapi.GetMicrovmInput{MicrovmIdentifier: id})
 }

@@ -26,7 +26,7 @@ func tokenCommand() *cobra.Command {
 it can reach the ports it names until it ends; it cannot be revoked.`,
 		Example: `  dormouse token counter
   dormouse token 0c5b7f6e --port 8080 --port 9000-9010 --ttl 5m
-  curl --cacert "$DORMOUSE_CA_BUNDLE" -H "$(dormouse token --header counter)" https://127.64.0.1:7443/`,
+  dormouse token --header counter | curl --cacert "$DORMOUSE_CA_BUNDLE" -H @- https://127.64.0.1:7443/`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: complete(microVMIDs, 1),
 	}

@@ -39,7 +39,7 @@ func (b *background) up(ctx context.Context, arguments []string) error {
 	began := time.Now()
 	progress := b.screen.Progress()
 	defer progress.Close()
-	running, err := b.pid()
+	running, err := b.settled(ctx, progress)
 	if err != nil {
 		return err
 	}
@@ -59,11 +59,36 @@ func (b *background) up(ctx context.Context, arguments []string) error {
 	progress.Close()
 	if running != 0 {
 		b.screen.Printf("the daemon runs already, process %d\n", daemon.PID)
+		if flags := arguments[servePrefix:]; len(flags) > 0 {
+			b.screen.Notef("dormouse: it keeps the flags it was started with; without effect: %s; dormouse down comes first", strings.Join(flags, " "))
+		}
 	} else {
 		b.screen.Printf("the daemon is ready, process %d (%s)\n", daemon.PID, terminal.Seconds(time.Since(began)))
 	}
 	b.introduce(daemon)
 	return nil
+}
+
+// settled waits for a daemon that starts or stops, and returns the process that serves, 0 if none does.
+func (b *background) settled(ctx context.Context, progress *terminal.Progress) (pid int, err error) {
+	waits := false
+	err = poll(ctx, func() (bool, error) {
+		if pid, err = b.pid(); err != nil || pid == 0 {
+			return true, err
+		}
+		if daemon, err := connection.ReadDaemon(b.dir); err == nil && daemon.PID == pid {
+			return true, nil
+		}
+		if !waits {
+			progress.Say("Waiting for the daemon, process %d, which starts or stops", pid)
+			waits = true
+		}
+		return false, nil
+	})
+	if ctx.Err() != nil {
+		err = &interrupted{fmt.Sprintf("the daemon, process %d, goes on starting or stopping; its log is %s", pid, b.logFile())}
+	}
+	return pid, err
 }
 
 func (b *background) introduce(daemon connection.Daemon) {
@@ -128,12 +153,16 @@ func orElseError(err error, otherwise func() error) error {
 	return otherwise()
 }
 
+// servePrefix is how many arguments come before the flags that were typed.
+const servePrefix = 3
+
 // serveArguments are the arguments of the daemon: the flags that were typed. Those of the environment it reads itself.
 func serveArguments(cmd *cobra.Command, dir string) []string {
 	arguments := []string{"serve", "--data-dir", dir}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		_, fromOutside := flag.Annotations[ofEnvironment]
 		switch list, isList := flag.Value.(pflag.SliceValue); {
-		case flag.Name == "data-dir":
+		case flag.Name == "data-dir", fromOutside:
 		case isList: // its String has brackets
 			arguments = append(arguments, "--"+flag.Name+"="+strings.Join(list.GetSlice(), ","))
 		default:

@@ -63,6 +63,21 @@ func TestAppOfAMicroVMIsCalledWithAToken(t *testing.T) {
 	require.Equal(t, exitFailed, dormouse(t, "curl", "counter", "/", "--fail").status)
 }
 
+func TestCurlTakesFlagsAsCurlDoes(t *testing.T) {
+	f := newFake(t)
+	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
+	var got *http.Request
+	f.endpoint = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		fmt.Fprint(w, "answer")
+	})
+	t.Chdir(t.TempDir())
+	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-"))
+	require.Equal(t, []string{"POST", "example.org", "me"}, []string{got.Method, got.Host, got.Header.Get("user-agent")})
+	require.Equal(t, []string{"1", "2"}, got.Header["X-A"])
+	require.NoFileExists(t, "-")
+}
+
 func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 	f := newFake(t)
 	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
@@ -122,8 +137,19 @@ func TestEventsAndLogsArePrinted(t *testing.T) {
 	require.Equal(t, "[]\n", ok(t, "events", "counter", "--output", "json"), "of the image there are none")
 
 	f.vms[0].State = awsapi.MicrovmStateTerminated
+	const ended = "dormouse: counter has no live microVM; this is of the one that was started last, 0c5b7f6e\n"
+	require.Equal(t, result{"hello\nodd\n", ended + "oh \\x1b[0m\n", exitOK}, dormouse(t, "logs", "counter"))
+	require.Equal(t, result{"Linux\n", ended, exitOK}, dormouse(t, "logs", "--console", "counter"))
+	images := f.images
+	f.images = nil // the image was deleted
+	r = dormouse(t, "events", "counter")
+	require.Equal(t, []any{ended, exitOK}, []any{r.err, r.status})
+	require.Contains(t, r.out, "launch")
+	require.Contains(t, ok(t, "inspect", "counter"), "TERMINATED")
+
+	f.vms, f.images = nil, images
 	r = dormouse(t, "logs", "counter")
-	require.Equal(t, result{"==> The image is ready\n", "dormouse: counter has no live microVM; this is the log of its build\n", exitOK}, r)
+	require.Equal(t, result{"==> The image is ready\n", "dormouse: counter has no microVM; this is the log of its build\n", exitOK}, r)
 }
 
 func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
@@ -144,6 +170,8 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"build " + t.TempDir():    {exitFailed, "has no Dockerfile"},
 		"build /no/such/folder":   {exitUsage, "there is no folder /no/such/folder"},
 		"images -o yaml":          {exitUsage, "it is text or json"},
+		"events -n -1":            {exitUsage, "not negative"},
+		"logs counter --tail -5":  {exitUsage, "not negative"},
 	} {
 		r := dormouse(t, strings.Fields(line)...)
 		require.Equal(t, want.status, r.status, line)
@@ -162,7 +190,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "")
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
-	require.Contains(t, r.err, "no daemon has served from")
+	require.Contains(t, r.err, "no daemon serves from")
 	require.Equal(t, exitInterrupted, func() exitStatus {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -51,16 +51,20 @@ func TestALogAndItsEnd(t *testing.T) {
 	a := r.app()
 	a.writes("one\ntwo\nthree\nfo")
 	r.writesBuildLog("a\nb\nc\n")
-	require.NoError(t, r.logs.Append(vmID, logfile.VMMName, []byte("x\ny\n")))
+	require.NoError(t, r.logs.Append(vmID, logfile.VMMName, []byte("x\ny\nz")))
 	r.vms.onLook = func() { require.NoError(t, r.logs.Append(vmID, logfile.ConsoleName, []byte("booted\n"))) }
 	for _, c := range []struct {
 		in   extension.LogsInput
 		want string
 	}{
 		{extension.LogsInput{Source: vmID}, "stdout one\nstdout two\nstdout three\nstdout fo\n"},
-		{extension.LogsInput{Source: vmID, Kind: extension.AppLog, Tail: last(2)}, "stdout two\nstdout three\nstdout fo\n"},
+		{extension.LogsInput{Source: vmID, Kind: extension.AppLog, Tail: last(2)}, "stdout three\nstdout fo\n"},
+		{extension.LogsInput{Source: vmID, Tail: last(1)}, "stdout fo\n"},
+		{extension.LogsInput{Source: vmID, Tail: last(0)}, ""},
+		{extension.LogsInput{Source: vmID, Kind: extension.AppLog, Tail: last(4)}, "stdout one\nstdout two\nstdout three\nstdout fo\n"},
 		{extension.LogsInput{Source: vmID, Tail: last(100)}, "stdout one\nstdout two\nstdout three\nstdout fo\n"},
-		{extension.LogsInput{Source: vmID, Kind: extension.VMMLog, Tail: last(1)}, "y\n"},
+		{extension.LogsInput{Source: vmID, Kind: extension.VMMLog, Tail: last(1)}, "z"},
+		{extension.LogsInput{Source: vmID, Kind: extension.VMMLog, Tail: last(2)}, "y\nz"},
 		{extension.LogsInput{Source: vmID, Kind: extension.ConsoleLog, Tail: last(1)}, "booted\n"},
 		{extension.LogsInput{Source: buildID}, "a\nb\nc\n"},
 		{extension.LogsInput{Source: buildID, Kind: extension.BuildLog, Tail: last(0)}, ""},

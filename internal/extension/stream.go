@@ -150,7 +150,7 @@ func (b *body) end(to io.Writer) error {
 	if err := b.copy(to); err != nil || b.text == nil {
 		return err
 	}
-	if rest := b.text.Rest(nil); len(rest) > 0 {
+	if rest := b.cut(b.text.Rest(nil)); len(rest) > 0 {
 		_, err := to.Write(rest)
 		return err
 	}

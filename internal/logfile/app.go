@@ -32,7 +32,7 @@ type App struct {
 	mu       sync.Mutex // guards all below
 	opened   bool       // position is known
 	position int64      // of what comes next
-	log      *segment   // nil until the first output, and after a failure to open it
+	log      *segment   // nil until there is output, and after a failure to open it
 	state    *os.File
 	failing  bool
 	unkept   int64 // bytes that could not be written, because of a full disk for example
@@ -177,6 +177,24 @@ func (a *App) recall(log *segment) error {
 	a.opened = true
 	a.state, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	return err
+}
+
+// Settle makes durable what was kept, and lets go of the files until there is more. Whoever appends meanwhile
+// does not wait for that.
+func (a *App) Settle() error {
+	a.mu.Lock()
+	log, state := a.log, a.state
+	a.log, a.state = nil, nil
+	a.mu.Unlock()
+	if log == nil {
+		return nil
+	}
+	// The text first: a position without its text would be a gap.
+	err := errors.Join(log.file.Sync(), state.Sync(), log.close(), state.Close())
+	if err != nil {
+		return fmt.Errorf("settle the log of microVM %s: %w", a.id, err)
+	}
+	return nil
 }
 
 // Close ends the log: what comes after it is not kept. It may be called again.

@@ -84,6 +84,23 @@ func TestWhatComesAgainIsLeftOut(t *testing.T) {
 	require.NotContains(t, b.text(), "after")
 }
 
+func TestALogThatWasSettledGoesOn(t *testing.T) {
+	b := newBench(t, 0)
+	a := b.App(id)
+	require.NoError(t, a.Settle(), "there is nothing yet")
+	next := b.wrote(a, 0, "stdout", "one\ntw")
+	require.NoError(t, a.Settle())
+	require.Nil(t, a.log)
+	require.NoError(t, a.Settle())
+	b.wrote(a, next, "stdout", "o\n")
+	b.wrote(a, 0, "stdout", "one\ntwo\n")
+	require.Equal(t, "stdout one\nstdout two\n", b.text())
+	require.NoError(t, a.Settle())
+	require.NoError(t, a.Close())
+	b.wrote(a, 8, "stdout", "after the end\n")
+	require.Equal(t, "stdout one\nstdout two\n", b.text())
+}
+
 func TestALaterDaemonGoesOnWhereTheLogEnds(t *testing.T) {
 	b := newBench(t, 0)
 	b.wrote(b.App(id), 0, "stdout", "one\n") // and was killed

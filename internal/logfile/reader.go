@@ -14,6 +14,7 @@ type Reader struct {
 	before  *os.File // the older segment, until it was read
 	present *os.File // nil while the log has not begun
 	sizes   [2]int64 // of before and present when the reader was opened
+	last    *os.File // the segment that was read before present; kept, so that no other gets its identity
 	note    []byte   // to be read before the next segment
 	skipped func() []byte
 }
@@ -98,17 +99,16 @@ func (r *Reader) Read(p []byte) (int, error) {
 			if n > 0 || !errors.Is(err, io.EOF) {
 				return n, err
 			}
-			r.before.Close()
-			r.before = nil
+			r.leave(&r.before)
 		}
 		if r.present == nil {
-			var err error
-			if r.present, err = openIf(r.path); err != nil {
+			if err := r.enter(); err != nil {
 				return 0, err
 			}
 			if r.present == nil {
 				return 0, io.EOF
 			}
+			continue
 		}
 		n, err := r.present.Read(p)
 		if n > 0 || !errors.Is(err, io.EOF) || !r.rotated() {
@@ -118,20 +118,43 @@ func (r *Reader) Read(p []byte) (int, error) {
 		if n, err = r.present.Read(p); n > 0 || !errors.Is(err, io.EOF) {
 			return n, err
 		}
-		r.moveOn()
+		r.leave(&r.present)
 	}
 }
 
 // rotated tells that the log goes on in another file than the present one.
 func (r *Reader) rotated() bool { return !isFile(r.present, r.path) && exists(r.path) }
 
-// moveOn lets go of the present segment. If it is not even the older one any more, others were missed.
-func (r *Reader) moveOn() {
-	if r.skipped != nil && !isFile(r.present, r.path+older) {
+// leave lets go of a segment that was read.
+func (r *Reader) leave(segment **os.File) {
+	if r.last != nil {
+		r.last.Close()
+	}
+	r.last, *segment = *segment, nil
+}
+
+// enter opens the newest segment, if the log has begun. If the one before that is not the one that was
+// read last, others were missed.
+func (r *Reader) enter() (err error) {
+	missed := !r.isLast(r.path + older)
+	if r.present, err = openIf(r.path); err != nil || r.present == nil {
+		return err
+	}
+	if !isFile(r.present, r.path+older) { // or it was the newest until a moment ago
+		missed = !r.isLast(r.path + older)
+	}
+	if missed && r.skipped != nil {
 		r.note = r.skipped()
 	}
-	r.present.Close()
-	r.present = nil
+	return nil
+}
+
+// isLast tells whether a path leads to the segment that was read last, or to nothing if none was.
+func (r *Reader) isLast(path string) bool {
+	if r.last == nil {
+		return !exists(path)
+	}
+	return isFile(r.last, path)
 }
 
 func isFile(file *os.File, path string) bool {
@@ -148,7 +171,7 @@ func exists(path string) bool {
 // Close lets go of the log.
 func (r *Reader) Close() error {
 	var failed []error
-	for _, file := range []*os.File{r.before, r.present} {
+	for _, file := range []*os.File{r.before, r.present, r.last} {
 		if file != nil {
 			failed = append(failed, file.Close())
 		}

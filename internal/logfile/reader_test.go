@@ -67,6 +67,42 @@ func TestAReaderFollowsALogThatMovesOnAndIsToldWhatItMissed(t *testing.T) {
 	require.True(t, strings.HasSuffix(got.String(), string(line(written-1))))
 }
 
+func TestAReaderIsToldOfSegmentsThatCameAndWentUnseen(t *testing.T) {
+	const skipped = "[skipped]\n"
+	b := newBench(t, 0)
+	segment := func() { require.NoError(t, b.Append(id, VMMName, bytes.Repeat([]byte("x"), sideBytes/2))) }
+	open := func() *Reader {
+		r, err := Open(b.Path(id, VMMName), func() []byte { return []byte(skipped) })
+		require.NoError(t, err)
+		t.Cleanup(func() { r.Close() })
+		return r
+	}
+	notes := func(r *Reader) int {
+		text, err := io.ReadAll(r)
+		require.NoError(t, err)
+		return strings.Count(string(text), skipped)
+	}
+	early := open() // before the log begins
+	segment()
+	r := open()
+	require.Zero(t, notes(r))
+	segment()
+	segment()
+	require.Equal(t, 1, notes(early))
+	require.Equal(t, 1, notes(r))
+
+	segment()
+	require.Zero(t, notes(r))
+	r.leave(&r.present) // it has seen that there is another one, and is slow to open it
+	segment()
+	require.Zero(t, notes(r))
+	r.leave(&r.present)
+	segment()
+	segment()
+	require.Equal(t, 1, notes(r))
+	require.Zero(t, notes(open()))
+}
+
 func TestASnapshotIsWhatThereWasWhenTheReaderWasOpened(t *testing.T) {
 	b := newBench(t, 0)
 	require.NoError(t, b.Append(id, ConsoleName, bytes.Repeat([]byte("old\n"), sideBytes/8)))

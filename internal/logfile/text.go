@@ -93,13 +93,33 @@ func (t *Text) Rest(out []byte) []byte {
 	return out
 }
 
-// CountLines counts the ends of lines until from ends.
+// unfinished counts the lines whose ends have not come.
+func (t *Text) unfinished() (lines int) {
+	for _, line := range t.held {
+		if len(line) > 0 {
+			lines++
+		}
+	}
+	return lines
+}
+
+// CountLines counts lines until from ends, also one whose end has not come.
 func CountLines(from io.Reader) (lines int, err error) {
 	buffer := make([]byte, batch)
+	last := byte('\n')
 	for {
 		n, err := from.Read(buffer)
 		lines += bytes.Count(buffer[:n], []byte("\n"))
+		if n > 0 {
+			last = buffer[n-1]
+		}
 		if errors.Is(err, io.EOF) {
+			if last != '\n' {
+				lines++
+			}
+			if text, ok := from.(*Text); ok {
+				lines += text.unfinished()
+			}
 			return lines, nil
 		}
 		if err != nil {

@@ -26,7 +26,7 @@ type command struct {
 	kind      kind
 	cause     string
 	requestID string
-	detail    string     // of the event; for a terminate also the stateReason
+	detail    string     // of the event, which its owner may read; for a terminate also the stateReason
 	accepted  chan error // of size 1; answered when the change has begun and is recorded; may be nil
 }
 

@@ -18,6 +18,17 @@ type Details struct {
 	VMMPID          int // 0 without a VMM
 }
 
+// States tells how many microVMs there are in each state. Those that ended some time ago are not counted.
+func (m *Manager) States() map[string]int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	states := map[string]int{}
+	for _, v := range m.vms {
+		states[v.state()]++
+	}
+	return states
+}
+
 // Details tells what is known of a microVM that has not ended.
 func (m *Manager) Details(id string) (Details, bool) {
 	v := m.live(id)

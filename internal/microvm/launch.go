@@ -39,13 +39,11 @@ func (v *vm) notLaunched(c command, err error) {
 		return
 	}
 	v.logFailure("launch", c, err)
-	c.detail = err.Error()
+	c.detail = reasonLaunch
 	if errors.Is(err, errClosing) {
-		c.cause = causeShutdown
-		v.end(c, reasonInterrupted)
-		return
+		c.cause, c.detail = causeShutdown, reasonInterrupted
 	}
-	v.end(c, reasonLaunch)
+	v.end(c, c.detail)
 }
 
 func (v *vm) firstStart(phases *telemetry.Phases) (running, guest.RestoreReply, error) {

@@ -102,11 +102,12 @@ func (v *vm) notResumed(c command, err error, ran bool) {
 		return
 	}
 	v.logFailure("resume", c, err)
-	c.detail = err.Error()
 	if ran {
+		c.detail = reasonResumeLost
 		v.end(c, reasonResumeLost)
 		return
 	}
+	c.detail = reasonNotResumed
 	e := v.event(c, "resume")
 	e.Subject, e.From, e.To, e.At = v.id, store.VMSuspended, store.VMSuspended, v.m.clock.Now()
 	if err := v.m.cfg.Records.AddEvent(context.Background(), e); err != nil {

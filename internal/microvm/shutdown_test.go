@@ -94,6 +94,7 @@ func TestAVMThatCannotBeSuspendedIsLeftForTheNextDaemon(t *testing.T) {
 		for _, id := range []string{stubborn, good} {
 			require.Equal(t, store.VMRunning, w.row(id).State)
 		}
+		require.Equal(t, map[string]int{store.VMRunning: 2}, w.States())
 		for _, s := range w.guests.sessions {
 			s.die()
 		}
@@ -120,5 +121,6 @@ func TestShutdownMayBeRepeated(t *testing.T) {
 		w.run(nil)
 		require.NoError(t, w.Shutdown(t.Context()))
 		require.NoError(t, w.Shutdown(t.Context()))
+		require.Equal(t, map[string]int{store.VMSuspended: 1}, w.States())
 	})
 }

@@ -72,6 +72,7 @@ const (
 	reasonLaunch      = "The MicroVM could not be started from its image snapshot."
 	reasonInterrupted = "The MicroVM was being launched when the service restarted."
 	reasonLost        = "The MicroVM's saved state is missing or damaged."
+	reasonNotResumed  = "The MicroVM could not be resumed. It stays suspended."
 	reasonResumeLost  = "The MicroVM failed while it was being resumed and its state could not be kept."
 	reasonImage       = "The image snapshot of the MicroVM is missing or does not fit this installation."
 	reasonNotAdopted  = "The MicroVM did not answer after the service restarted."

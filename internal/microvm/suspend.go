@@ -51,6 +51,7 @@ func (v *vm) suspend(c command) {
 		v.collect(s)
 		s.end()
 	})
+	v.m.loose.Go(func() { v.settle(s, gone) })
 	v.m.pool.use(v.image)
 }
 
@@ -140,7 +141,7 @@ func (v *vm) notSuspended(c command, s running, err error) {
 // goOn lets a VM run again whose suspend failed, and reports why.
 func (v *vm) goOn(c command, s running, cause error) {
 	v.logFailure("suspend", c, cause)
-	c.detail = cause.Error()
+	c.detail = suspendFailure(cause)
 	if err := v.runOn(s); err != nil {
 		v.logFailure("go on after a failed suspend", c, err)
 		v.endSession(c, s, reasonVMMDied)

@@ -111,7 +111,7 @@ func TestAVMThatCannotBeSavedGoesOnAndSaysWhy(t *testing.T) {
 				require.NoError(t, w.Suspend(t.Context(), id))
 				w.passes(saveLimit)
 				rec := w.becomes(id, store.VMRunning)
-				require.Equal(t, c.reason, rec.StateReason)
+				require.Equal(t, []string{c.reason, c.reason}, []string{rec.StateReason, w.lastEvent(id).Detail})
 				require.Equal(t, []string{"hook suspend", "pause", "go on", "hook resume"}, without(w.guests.said(), "checkpoint"))
 				require.Equal(t, []string{"disk.img"}, w.files(id))
 				_, err := w.vm(id).Lease(t.Context())

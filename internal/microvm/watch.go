@@ -31,7 +31,8 @@ const (
 // that writes more loses the rest in its VM, and the log says so.
 const (
 	maxRate  = 4 << 20
-	lineCost = 64 // bytes that a line takes beyond its text: its time, and the work
+	lineCost = 64  // bytes that a line takes beyond its text: its time, and the work
+	noteCost = 192 // bytes of the line that tells of lost output
 )
 
 // watcher keeps what the app writes while one session lasts, and reports to the actor when the app's
@@ -50,9 +51,7 @@ type watcher struct {
 // watch begins to watch a session.
 func (v *vm) watch(s running) {
 	w := &watcher{v: v, s: s, exits: make(chan int, 1), hurry: make(chan struct{}, 1), done: make(chan struct{})}
-	if v.image != nil { // always, but for a microVM of an earlier daemon, whose log has begun
-		v.output.BeginAt(v.image.LoggedBytes)
-	}
+	v.output.BeginAt(v.image.LoggedBytes) // which is open wherever there is a session
 	v.appExit = w.exits
 	v.watcher.Store(w)
 	if v.readers.Load() > 0 { // or they find the watcher
@@ -115,7 +114,7 @@ func (w *watcher) listen() (code int, ended bool) {
 			break
 		}
 		position += int64(len(event.Log.Data))
-		if pause := pace.after(w.v.m.clock.Now(), event.Log.Data); pause > 0 && !w.rest(pause) {
+		if pause := pace.after(w.v.m.clock.Now(), event.Log); pause > 0 && !w.rest(pause) {
 			break
 		}
 	}
@@ -129,11 +128,14 @@ type pace struct {
 }
 
 // after counts what was written and tells how long to write nothing.
-func (p *pace) after(now time.Time, data []byte) time.Duration {
+func (p *pace) after(now time.Time, piece *guest.LogEvent) time.Duration {
 	if now.Sub(p.began) >= time.Second {
 		*p = pace{began: now}
 	}
-	if p.spent += len(data) + lineCost*(1+bytes.Count(data, []byte("\n"))); p.spent < maxRate {
+	if piece.Dropped > 0 {
+		p.spent += noteCost
+	}
+	if p.spent += len(piece.Data) + lineCost*(1+bytes.Count(piece.Data, []byte("\n"))); p.spent < maxRate {
 		return 0
 	}
 	return p.began.Add(time.Second).Sub(now)
@@ -199,6 +201,18 @@ func (w *watcher) upToDate(began, now int64) bool {
 func (v *vm) drain(s running) {
 	if w := v.watcher.Load(); w != nil && w.s == s {
 		w.catchUp(v.m.running)
+	}
+}
+
+// settle makes durable what a microVM wrote that has been suspended, because its saved state is. It follows
+// the end of the VMM, and no wake waits for it.
+func (v *vm) settle(s running, gone <-chan struct{}) {
+	<-gone
+	if w := v.watcher.Load(); w != nil && w.s == s {
+		<-w.done
+	}
+	if err := v.output.Settle(); err != nil {
+		v.m.log.Error("the output of a microVM may be lost with the host's power", "microvm", v.id, "err", err)
 	}
 }
 

@@ -230,6 +230,50 @@ func TestAnAppThatFloodsItsLogIsHeldUpAndItsMicroVMIsNot(t *testing.T) {
 	})
 }
 
+func TestAGuestThatTellsOfLostOutputPaysForTheNotes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.run(nil)
+		for range maxRate / lineCost {
+			w.guests.journal.add(&guest.LogEvent{Stream: "stdout", Dropped: 1, Data: []byte("x")})
+		}
+		w.passes(watchDelay + time.Second/2)
+		written := int64(0)
+		for _, part := range []string{"", ".1"} {
+			if log, err := os.Stat(w.cfg.Logs.Path(id, logfile.AppName) + part); err == nil {
+				written += log.Size()
+			}
+		}
+		require.InDelta(t, maxRate, written, maxRate/2)
+	})
+}
+
+func TestASleepingMicroVMKeepsNoFileOpen(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.run(nil)
+		w.guests.journal.write("one\n")
+		w.passes(watchDelay + time.Second)
+		open := func() (names []string) {
+			links, err := filepath.Glob("/proc/self/fd/*")
+			require.NoError(t, err)
+			for _, link := range links {
+				if target, err := os.Readlink(link); err == nil && filepath.Dir(target) == filepath.Join(w.dir, "logs", id) {
+					names = append(names, filepath.Base(target))
+				}
+			}
+			return names
+		}
+		require.ElementsMatch(t, []string{"app.log", "app.position"}, open())
+		require.NoError(t, w.Suspend(t.Context(), id))
+		w.becomes(id, store.VMSuspended)
+		w.settles()
+		require.Empty(t, open())
+		require.NoError(t, w.Resume(t.Context(), id))
+		w.guests.journal.write("two\n")
+		w.passes(watchDelay + time.Second)
+		require.Equal(t, []string{"one", "two"}, w.appLog(id))
+	})
+}
+
 func TestAHostWithoutRoomForLogsRunsMicroVMsAllTheSame(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		require.NoError(t, os.WriteFile(filepath.Join(w.dir, "logs"), nil, 0o600)) // where the folder should be

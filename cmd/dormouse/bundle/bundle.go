@@ -30,6 +30,11 @@ type Bundle struct {
 	Skipped []string // sockets, pipes and devices, which no archive can hold
 }
 
+// NoFolderError says that there is nothing to pack.
+type NoFolderError struct{ Dir string }
+
+func (e *NoFolderError) Error() string { return "there is no folder " + e.Dir }
+
 // NoDockerfileError says that a folder cannot be built.
 type NoDockerfileError struct{ Dir string }
 
@@ -44,6 +49,9 @@ func (e *NoDockerfileError) Hint() string {
 // times are kept, symbolic links stay links. The same folder makes the same zip.
 func Pack(ctx context.Context, dir string, to io.Writer) (Bundle, error) {
 	root, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Bundle{}, &NoFolderError{dir}
+	}
 	if err != nil {
 		return Bundle{}, err
 	}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/rand"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +15,25 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/image/artifact"
 )
+
+// remover removes a file when the first piece of a zip is written.
+type remover string
+
+func (r remover) Write(p []byte) (int, error) {
+	_ = os.Remove(string(r))
+	return len(p), nil
+}
+
+func TestAFileThatGoesMeanwhileIsNotTheFolder(t *testing.T) {
+	long := make([]byte, 64<<10)
+	_, err := rand.Read(long) // so that it is not packed into a few bytes
+	require.NoError(t, err)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM x", "a": string(long), "gone": ""})
+	_, err = Pack(t.Context(), dir, remover(filepath.Join(dir, "gone")))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	var none *NoFolderError
+	require.NotErrorAs(t, err, &none)
+}
 
 // folder makes a folder with these files.
 func folder(t *testing.T, files map[string]string) string {
@@ -92,6 +112,7 @@ func TestDockerignoreIsHeeded(t *testing.T) {
 		"any depth":         {"**/*.log\n/node_modules/\n", []string{"app.py", "doc/a.md", "doc/b.md"}},
 		"all but":           {"*\n!app.py\n!doc/b.md\n", []string{"app.py", "doc/b.md"}},
 		"the two it needs":  {"Dockerfile\n.dockerignore\nnode_modules\n", []string{"app.py", "doc/a.md", "doc/b.md", "sub/deep.log"}},
+		"but by a pattern":  {"*\n!doc/*.md\n!**/y.js\n", []string{"doc/a.md", "doc/b.md", "node_modules/x/y.js"}},
 		"a folder, but one": {"doc\n!doc/a.md\nnode_modules", []string{"app.py", "doc/a.md", "sub/deep.log"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -108,6 +129,20 @@ func TestDockerignoreIsHeeded(t *testing.T) {
 			require.ElementsMatch(t, append(c.packed, "Dockerfile", ".dockerignore"), files)
 		})
 	}
+}
+
+func TestAnIgnoredFolderIsLookedIntoOnlyWhereSomethingMayBeWanted(t *testing.T) {
+	ignored, err := readIgnored(folder(t, map[string]string{".dockerignore": "*\n!/keep.txt\n!doc/deep/a.md\n!lib*/x\n!src/[ab]/c\n"}))
+	require.NoError(t, err)
+	for name, may := range map[string]bool{
+		"node_modules": false, "keep.txt": false, "doc": true, "doc/deep": true, "doc/other": false, "docs": false,
+		"lib": true, "libs": true, "libs/y": true, "src": true, "src/a": true, "srcs": false,
+	} {
+		require.Equal(t, may, ignored.mayReturn(name), name)
+	}
+	ignored, err = readIgnored(folder(t, map[string]string{".dockerignore": "*\n!**/keep\n"}))
+	require.NoError(t, err)
+	require.True(t, ignored.mayReturn("anywhere/at/all"))
 }
 
 func TestTheIgnoreFileOfTheDockerfileGoesFirst(t *testing.T) {
@@ -140,7 +175,8 @@ func TestWhatCannotBeBuiltIsToldBeforeItIsSent(t *testing.T) {
 	require.ErrorAs(t, err, &missing)
 
 	_, err = Pack(t.Context(), filepath.Join(t.TempDir(), "none"), io.Discard)
-	require.ErrorIs(t, err, fs.ErrNotExist)
+	var none *NoFolderError
+	require.ErrorAs(t, err, &none)
 
 	file := filepath.Join(folder(t, map[string]string{"Dockerfile": ""}), "Dockerfile")
 	_, err = Pack(t.Context(), file, io.Discard)

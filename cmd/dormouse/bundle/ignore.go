@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -41,5 +42,19 @@ func readIgnored(root string) (*ignored, error) {
 
 func (i *ignored) matches(name string) (bool, error) { return i.patterns.MatchesOrParentMatches(name) }
 
-// mayReturn tells whether something inside an ignored folder may be wanted after all ("!keep").
-func (i *ignored) mayReturn() bool { return i.patterns.Exclusions() }
+// mayReturn tells whether something inside an ignored folder may be wanted after all ("!keep"): some
+// exception begins as its name does, as far as it is plain text.
+func (i *ignored) mayReturn(folder string) bool {
+	folder += "/"
+	for _, p := range i.patterns.Patterns() {
+		plain := filepath.ToSlash(p.String())
+		wild := strings.IndexAny(plain, `*?[\`)
+		if wild >= 0 {
+			plain = plain[:wild]
+		}
+		if p.Exclusion() && (strings.HasPrefix(plain, folder) || wild >= 0 && strings.HasPrefix(folder, plain)) {
+			return true
+		}
+	}
+	return false
+}

@@ -38,7 +38,7 @@ func (p *packer) visit(file string, entry fs.DirEntry) error {
 			return err
 		}
 		if skip {
-			if entry.IsDir() && !p.ignored.mayReturn() {
+			if entry.IsDir() && !p.ignored.mayReturn(name) {
 				return fs.SkipDir
 			}
 			return nil

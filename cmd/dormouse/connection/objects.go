@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -64,8 +65,26 @@ func (o *Objects) Put(ctx context.Context, bucket, key string, body io.ReadSeeke
 	return nil
 }
 
-// Remove deletes an object.
-func (o *Objects) Remove(ctx context.Context, bucket, key string) error {
-	_, err := o.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
-	return err
+// Prune deletes all but the newest few of the objects that are ours, below a prefix.
+func (o *Objects) Prune(ctx context.Context, bucket, prefix string, keep int, ours func(key string) bool) error {
+	var found []types.Object
+	pages := s3.NewListObjectsV2Paginator(o.s3, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("list s3://%s/%s: %w", bucket, prefix, err)
+		}
+		for _, object := range page.Contents {
+			if ours(aws.ToString(object.Key)) {
+				found = append(found, object)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b types.Object) int { return aws.ToTime(b.LastModified).Compare(aws.ToTime(a.LastModified)) })
+	for _, object := range found[min(keep, len(found)):] {
+		if _, err := o.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: object.Key}); err != nil {
+			return fmt.Errorf("delete s3://%s/%s: %w", bucket, aws.ToString(object.Key), err)
+		}
+	}
+	return nil
 }

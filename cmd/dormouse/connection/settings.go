@@ -12,7 +12,7 @@ import (
 // Files of the data folder that tell clients what they need.
 const (
 	CredentialsFile = "credentials.json" // mode 0600: the default account's access key
-	DaemonFile      = "daemon.json"      // where the daemon listens
+	DaemonFile      = "daemon.json"      // where the daemon listens, as long as it does
 	caFile          = "ca.pem"
 )
 
@@ -58,10 +58,10 @@ type Settings struct {
 	CABundle        string // file; "" if the system's certificates are enough
 }
 
-// NoDaemonError says that no daemon has ever served from a folder.
+// NoDaemonError says that no daemon serves from a folder.
 type NoDaemonError struct{ Dir string }
 
-func (e *NoDaemonError) Error() string { return "no daemon has served from " + e.Dir + " yet" }
+func (e *NoDaemonError) Error() string { return "no daemon serves from " + e.Dir }
 
 // Find takes the settings from the variables that every AWS client heeds, if they name an endpoint,
 // and else from the data folder of a daemon. With dirChosen the folder comes first. Errors:
@@ -131,7 +131,7 @@ func WithoutKey(dir string) (Settings, error) {
 	return s, nil
 }
 
-// ReadDaemon reads what the last daemon of a folder wrote.
+// ReadDaemon reads where the daemon of a folder serves; one that was killed may have left it behind.
 func ReadDaemon(dir string) (d Daemon, err error) { return d, readJSON(dir, DaemonFile, &d) }
 
 func readJSON(dir, name string, value any) error {

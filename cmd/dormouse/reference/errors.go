@@ -12,6 +12,7 @@ type NotFoundError struct {
 	Text         string
 	Near         []string // names like it
 	ImageWithout string   // image of that name, which has no live microVM
+	Ended        string   // id of the microVM of that image that was started last, which has ended
 }
 
 func (e *NotFoundError) Error() string {

@@ -65,7 +65,7 @@ func (f Finder) MicroVM(ctx context.Context, text string) (string, error) {
 	matches := matching(all, text)
 	switch len(matches) {
 	case 0:
-		return "", f.noMicroVM(ctx, text)
+		return "", f.noMicroVM(ctx, text, all)
 	case 1:
 		return matches[0].MicrovmId, nil
 	}
@@ -79,13 +79,11 @@ func (f Finder) MicroVM(ctx context.Context, text string) (string, error) {
 // matching are the microVMs that text may mean. Ended ones count only where no live one matches.
 func matching(all []awsapi.MicrovmItem, text string) []awsapi.MicrovmItem {
 	var live, ended []awsapi.MicrovmItem
-	name, wanted := splitVersion(text)
 	start := strings.TrimPrefix(text, idPrefix)
 	for _, vm := range all {
 		byID := beginning().MatchString(start) && strings.HasPrefix(vm.MicrovmId, idPrefix+start)
-		byImage := (name == ImageName(vm.ImageArn) || name == vm.ImageArn) && (wanted == "" || wanted == vm.ImageVersion)
 		switch {
-		case !byID && !byImage:
+		case !byID && !isOf(vm, text):
 		case Live(vm.State):
 			live = append(live, vm)
 		case byID:
@@ -96,6 +94,12 @@ func matching(all []awsapi.MicrovmItem, text string) []awsapi.MicrovmItem {
 		return live
 	}
 	return ended
+}
+
+// isOf tells whether text names the image of a microVM.
+func isOf(vm awsapi.MicrovmItem, text string) bool {
+	name, wanted := splitVersion(text)
+	return (name == ImageName(vm.ImageArn) || name == vm.ImageArn) && (wanted == "" || wanted == vm.ImageVersion)
 }
 
 // Live tells whether a microVM has not ended and is not ending.
@@ -204,8 +208,15 @@ func ImageName(text string) string {
 }
 
 // noMicroVM says that nothing was found, and what may have been meant.
-func (f Finder) noMicroVM(ctx context.Context, text string) error {
+func (f Finder) noMicroVM(ctx context.Context, text string, all []awsapi.MicrovmItem) error {
 	missing := &NotFoundError{Kind: "microVM", Text: text}
+	var last awsapi.MicrovmItem // the list does not tell when they ended
+	for _, vm := range all {
+		if isOf(vm, text) && (last.MicrovmId == "" || vm.StartedAt.After(last.StartedAt.Time)) {
+			last = vm
+		}
+	}
+	missing.Ended = last.MicrovmId
 	if image, err := f.Image(ctx, text); err == nil {
 		missing.ImageWithout = image.Name
 	}

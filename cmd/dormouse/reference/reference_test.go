@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -117,6 +118,19 @@ func TestWhatIsNotThereSaysWhatIs(t *testing.T) {
 	require.ErrorAs(t, err, &missing)
 	require.EqualError(t, err, "image old has no live microVM")
 	require.Equal(t, "start one: dormouse run old", missing.Hint())
+	require.Equal(t, loneID, missing.Ended)
+
+	several := finder()
+	vms := several.Lists.(fake).vms
+	for i := range vms {
+		vms[i].State, vms[i].StartedAt = awsapi.MicrovmStateTerminated, awsapi.At(time.Unix(int64(i), 0))
+	}
+	vms[1].State = awsapi.MicrovmStateTerminating
+	for text, id := range map[string]string{"counter": secondID, "counter:1": firstID, "web": endedID, "count": "", "counter:3": ""} {
+		_, err = several.MicroVM(t.Context(), text)
+		require.ErrorAs(t, err, &missing)
+		require.Equal(t, id, missing.Ended, text)
+	}
 
 	_, err = finder().MicroVM(t.Context(), "nope")
 	require.EqualError(t, err, `no microVM is called "nope"`)

@@ -79,8 +79,14 @@ func (w *SafeWriter) add(out []byte, r rune, raw []byte) []byte {
 		return append(out, raw...)
 	case unicode.IsControl(r):
 		return fmt.Appendf(out, `\x%02x`, r)
-	case unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r):
+	case harmful(r):
 		return fmt.Appendf(out, `\u%04x`, r)
 	}
 	return append(out, raw...)
+}
+
+// harmful tells whether a terminal does something else with a character than show it in its place. All
+// that are have at most four digits.
+func harmful(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
 }

@@ -2,10 +2,12 @@
 package terminal
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -40,12 +42,35 @@ func (s *Screen) Printf(format string, args ...any) { fmt.Fprintf(s.Out, format,
 // Notef writes a line beside the results.
 func (s *Screen) Notef(format string, args ...any) { fmt.Fprintf(s.Err, format+"\n", args...) }
 
-// JSON writes a result for programs: one document, indented.
+// JSON writes a result for programs: one document, indented. On a terminal what could control that is
+// escaped, which means the same to programs.
 func (s *Screen) JSON(value any) error {
-	out := json.NewEncoder(s.Out)
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
-	return out.Encode(value)
+	if err := out.Encode(value); err != nil {
+		return err
+	}
+	shown := text.Bytes()
+	if s.outTerminal {
+		shown = escaped(text.String())
+	}
+	_, err := s.Out.Write(shown)
+	return err
+}
+
+// escaped is a JSON document without characters that could do harm. The encoder has left neither invalid
+// UTF-8 nor line breaks in strings.
+func escaped(document string) (out []byte) {
+	for _, r := range document {
+		if r != '\n' && harmful(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 // Stranger is Out for text that guests and strangers wrote: as it is for programs, safe for a terminal.

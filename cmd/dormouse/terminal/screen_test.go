@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -38,6 +39,21 @@ func TestNothingIsColouredWhereNobodyLooks(t *testing.T) {
 	fmt.Fprint(w, "raw \x1b[0m")
 	require.NoError(t, flush())
 	require.Equal(t, "raw \x1b[0m", out.String(), "programs get what was written")
+}
+
+func TestJSONCannotControlTheTerminal(t *testing.T) {
+	value := map[string]string{"a": "\u009b31m \x7f \u202e \u2028 \x1b ü日 \U0001f400 <&>"}
+	for _, terminal := range []bool{false, true} {
+		var out bytes.Buffer
+		s := &Screen{Out: &out, outTerminal: terminal}
+		require.NoError(t, s.JSON(value))
+		var back map[string]string
+		require.NoError(t, json.Unmarshal(out.Bytes(), &back))
+		require.Equal(t, value, back)
+		if terminal {
+			require.Equal(t, "{\n  \"a\": \"\\u009b31m \\u007f \\u202e \\u2028 \\u001b ü日 \U0001f400 <&>\"\n}\n", out.String())
+		}
+	}
 }
 
 func TestProgressIsPlainLinesWhereNobodyLooks(t *testing.T) {
