@@ -95,12 +95,7 @@ func findProcess(dir string) (*process, identity, error) {
 func (p *process) awaitEnd(pidfd int) {
 	defer close(p.done)
 	defer unix.Close(pidfd)
-	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		if n, err := unix.Poll(poll, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
+	ended(pidfd, -1)
 }
 
 func startTime(pid int) (uint64, error) {
@@ -141,18 +136,38 @@ func killStrays(dir string) error {
 	return errors.Join(failed...)
 }
 
+// strayLimit is how long a killed process may take to end, in milliseconds; it gives memory back.
+const strayLimit = 10_000
+
 func killStray(pid int, link, dir string) error {
-	handle, err := os.FindProcess(pid)
-	if err != nil {
-		return err
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
 	}
-	defer handle.Release() //nolint:errcheck // gives a descriptor back
+	if err != nil {
+		return fmt.Errorf("end process %d in %s: %w", pid, dir, err)
+	}
+	defer unix.Close(pidfd)
 	// Again, now that the handle is bound to one process.
 	if where, err := os.Readlink(link); err != nil || where != dir {
 		return nil
 	}
-	if err := handle.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("end process %d in %s: %w", pid, dir, err)
 	}
+	if !ended(pidfd, strayLimit) {
+		return fmt.Errorf("process %d in %s does not end", pid, dir)
+	}
 	return nil
+}
+
+// ended waits until a process ends, for some milliseconds, or as long as it takes (-1).
+func ended(pidfd, milliseconds int) bool {
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, milliseconds)
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
 }
