@@ -268,10 +268,10 @@ func prepareBuilder(ctx context.Context, told *announcement, builders *microvm.B
 		log.Error("the builder could not be prepared; builds will try again", "err", err)
 		state = connection.BuilderFailed
 	}
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return told.builder(state)
 	}
-	return told.builder(state)
+	return nil
 }
 
 func newLog(to io.Writer, verbose bool) *slog.Logger {
