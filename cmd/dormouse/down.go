@@ -77,7 +77,7 @@ func (b *background) down(ctx context.Context) error {
 func (b *background) conclude(pid int, took time.Duration) error {
 	end, err := readEnding(b.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the daemon, process %d, ended before all was suspended; its log is %s", pid, b.logFile())
+		return fmt.Errorf("the daemon, process %d, did not tell how it ended; its log is %s", pid, b.logFile())
 	}
 	if err != nil {
 		return fmt.Errorf("read how the daemon ended: %w", err)

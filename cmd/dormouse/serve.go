@@ -63,7 +63,8 @@ func serveCommand() *cobra.Command {
 		Long: `Run the daemon: the API, the embedded S3 and the endpoints of microVMs.
 
 The first start creates account 000000000000, an access key and a local CA in the data folder.
-SIGTERM suspends what runs and ends the daemon; the next start finds it SUSPENDED.`,
+SIGTERM or Ctrl-C suspends what runs and ends the daemon; the next start finds it SUSPENDED. A second Ctrl-C
+ends it at once, and what runs then goes on for the next start to take over.`,
 		Example: `  dormouse serve
   dormouse serve --data-dir ./data --listen-api 127.0.0.1:8070`,
 		Args: cobra.NoArgs,
@@ -266,10 +267,10 @@ func prepareBuilder(ctx context.Context, told *announcement, builders *microvm.B
 		log.Error("the builder could not be prepared; builds will try again", "error", err)
 		state = connection.BuilderFailed
 	}
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return told.builder(state)
 	}
-	return told.builder(state)
+	return nil
 }
 
 func newLog(to io.Writer, verbose bool) *slog.Logger {

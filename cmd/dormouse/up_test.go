@@ -197,5 +197,5 @@ func TestDownTellsHowTheDaemonEnded(t *testing.T) {
 		})
 	}
 	b := &background{dir: t.TempDir()}
-	require.ErrorContains(t, b.conclude(1, time.Second), "ended before all was suspended")
+	require.ErrorContains(t, b.conclude(1, time.Second), "did not tell how it ended")
 }

@@ -135,7 +135,8 @@ func TestANewcomerGetsFromAFolderToARunningEndpoint(t *testing.T) {
 	require.Equal(t, 3, n.counter(), "a request wakes it, with everything still in memory")
 	require.Contains(t, n.run("inspect", id), "last resume")
 
-	n.run("logs", id)
+	require.NotContains(t, n.run("logs", id), "counter: app on 8080", "it said so before it was snapshotted")
+	require.Contains(t, n.run("logs", "--build", "counter"), "counter: app on 8080")
 	n.run("logs", "--console", id)
 	var operations []string
 	var events []extension.Event
