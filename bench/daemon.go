@@ -120,7 +120,7 @@ func (d *daemon) stop() error {
 		}
 	case <-time.After(stopLimit):
 		_ = d.process.Process.Kill()
-		<-d.ended
+		<-d.ended //nolint:errcheck // it was killed
 		problem = fmt.Errorf("the daemon did not end within %v of SIGTERM\n%s", stopLimit, d.logTail())
 	}
 	for _, pid := range d.orphans() {

@@ -94,7 +94,7 @@ func privateBytesOf(pid int, file string) (anonymous int64, private bool, err er
 		switch {
 		case len(fields) >= 5 && strings.Contains(fields[0], "-"): // 7f00-7f80 rw-p 0000 fe:00 1234 /path
 			inside = len(fields) == 6 && fields[5] == file
-			private = private && !(inside && strings.HasSuffix(fields[1], "s"))
+			private = private && (!inside || !strings.HasSuffix(fields[1], "s"))
 		case inside && fields[0] == "Anonymous:":
 			kilobytes, err := strconv.ParseInt(fields[1], 10, 64)
 			if err != nil {

@@ -135,7 +135,7 @@ func (a *app) run(spec *containerSpec) error {
 		return fmt.Errorf("tell the container what to start: %w", err)
 	}
 	specPipe.w.Close()
-	report.r.SetReadDeadline(time.Now().Add(startLimit))
+	_ = report.r.SetReadDeadline(time.Now().Add(startLimit))
 	text, err := io.ReadAll(io.LimitReader(report.r, guest.MaxErrorText))
 	report.r.Close()
 	if err != nil {

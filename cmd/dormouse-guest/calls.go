@@ -63,7 +63,7 @@ func serveEvents(conn io.ReadWriter, j *journal) {
 	go func() {
 		defer close(gone)
 		var nothing [1]byte
-		conn.Read(nothing[:]) // the host never sends anything here
+		_, _ = conn.Read(nothing[:]) // the host never sends anything here
 	}()
 	reader := journalReader{journal: j}
 	for {

@@ -49,7 +49,7 @@ func containerInit() {
 		unix.CloseOnExec(fd)
 	}
 	err := becomeApp()
-	io.WriteString(os.NewFile(reportFD, "report"), err.Error())
+	_, _ = io.WriteString(os.NewFile(reportFD, "report"), err.Error())
 	os.Exit(1)
 }
 

@@ -18,6 +18,6 @@ const (
 func drain(fd int) {
 	conn := os.NewFile(uintptr(fd), "drain")
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(drainLimit))
-	io.CopyN(io.Discard, conn, drainSize)
+	_ = conn.SetReadDeadline(time.Now().Add(drainLimit))
+	_, _ = io.CopyN(io.Discard, conn, drainSize)
 }

@@ -60,7 +60,7 @@ func (l *loop) watch(fd int, w watcher) error {
 func (l *loop) release(fd int) {
 	if fd < len(l.watchers) && l.watchers[fd] != nil {
 		l.watchers[fd] = nil
-		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
 	}
 }
 

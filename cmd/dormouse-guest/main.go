@@ -19,10 +19,8 @@ func main() {
 	tuneRuntime()
 	// When PID 1 ends, the kernel panics and the VMM exits: a machine that could not be set up
 	// fails at once, with the reason on the serial console. A panic of the agent does the same.
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "dormouse-guest:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "dormouse-guest:", run())
+	os.Exit(1)
 }
 
 // tuneRuntime starts the agent again with a Go runtime that does not interrupt long runs by signals and
@@ -36,7 +34,7 @@ func tuneRuntime() {
 	}
 }
 
-// run sets the machine up and serves the host for as long as the machine lives.
+// run sets the machine up and serves the host for as long as the machine lives; it returns only what failed.
 func run() error {
 	if err := setUpMachine(); err != nil {
 		return err

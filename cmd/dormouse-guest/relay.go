@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -115,7 +116,8 @@ func dialLoopback(port uint16) (fd int, family uint16, errno unix.Errno) {
 func dial(family, port uint16) (int, unix.Errno) {
 	fd, err := unix.Socket(int(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		errno, _ := err.(unix.Errno)
+		var errno unix.Errno
+		errors.As(err, &errno)
 		return -1, errno
 	}
 	errno := rawSetOption(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)

@@ -61,7 +61,7 @@ func rawTruncate(fd, size int) unix.Errno {
 
 // rawClose closes fd. An error has no consequence: the descriptor is gone either way.
 func rawClose(fd int) {
-	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
 // rawAccept takes the next connection of an IPv4 listener, and tells who it is from.
@@ -95,7 +95,7 @@ func rawSetOption(fd, level, option int, value int32) unix.Errno {
 
 // rawShutdown ends the sending direction of a connection.
 func rawShutdown(fd int) {
-	unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 }
 
 // rawSetClock sets the wall clock.

@@ -19,8 +19,8 @@ const (
 
 // listenAPI opens the API's listener. The API is plain HTTP: it is signed, and meant for loopback
 // or behind a TLS proxy.
-func listenAPI(address string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", address)
+func listenAPI(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the API (--listen-api): %w", err)
 	}

@@ -205,7 +205,7 @@ type parts struct {
 // run starts what was wired, and stops it in the order in which nothing is lost: no new requests,
 // builds given up, microVMs suspended.
 func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *announcement, log *slog.Logger, p parts) error {
-	listener, err := listenAPI(o.listenAPI)
+	listener, err := listenAPI(ctx, o.listenAPI)
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 		<-ctx.Done()
 		log.Info("dormouse stops: suspending what runs")
 		if err := told.stop(); err != nil {
-			log.Error("clients may look for this daemon still", "err", err)
+			log.Error("clients may look for this daemon still", "error", err)
 		}
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendLimit)
 		defer cancel()
@@ -303,7 +303,7 @@ func openS3(ctx context.Context, o serveOptions, records *store.Store, log *slog
 		if s.embedded, err = objectstore.NewServer(config); err != nil {
 			return nil, err
 		}
-		if s.listener, err = net.Listen("tcp", o.listenS3); err != nil {
+		if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.listenS3); err != nil {
 			s.close()
 			return nil, fmt.Errorf("listen for S3 (--listen-s3): %w", err)
 		}

@@ -31,7 +31,7 @@ func tryChildMemory(ctx context.Context) error {
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start a child process: %w", err)
 	}
-	defer child.Wait()
+	defer func() { _ = child.Wait() }()
 	defer input.Close()
 	// Its answer says that it runs its own program by now.
 	if _, err := input.Write([]byte("\n")); err != nil {

@@ -54,12 +54,11 @@ func newFakeVM(id string) *fakeVM {
 	return vm
 }
 
-func (vm *fakeVM) ID() string           { return vm.id }
-func (vm *fakeVM) AcceptsHTTP() bool    { return !vm.noIngress }
-func (vm *fakeVM) failing(err error)    { vm.mu.Lock(); vm.leaseErr = err; vm.mu.Unlock() }
-func (vm *fakeVM) waiting() int         { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.parked }
-func (vm *fakeVM) untouched() bool      { return vm.leases.Load() == 0 && vm.touched.Load() == 0 }
-func (vm *fakeVM) state() chan struct{} { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.serving }
+func (vm *fakeVM) ID() string        { return vm.id }
+func (vm *fakeVM) AcceptsHTTP() bool { return !vm.noIngress }
+func (vm *fakeVM) failing(err error) { vm.mu.Lock(); vm.leaseErr = err; vm.mu.Unlock() }
+func (vm *fakeVM) waiting() int      { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.parked }
+func (vm *fakeVM) untouched() bool   { return vm.leases.Load() == 0 && vm.touched.Load() == 0 }
 
 // listen serves an app on a guest port.
 func (vm *fakeVM) listen(t testing.TB, port uint16, app http.Handler) {

@@ -60,10 +60,15 @@ type Server struct {
 	exposed map[netip.Addr]net.Listener
 }
 
+// listen waits for nothing, so there is nothing for a context to cut short.
+func listen(address string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(context.Background(), "tcp", address)
+}
+
 // New opens the general listener. Clients that connect wait until Serve is called.
 func New(cfg Config) (*Server, error) {
 	cfg = withDefaults(cfg)
-	general, err := net.Listen("tcp", cfg.Listen)
+	general, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for endpoints: %w", err)
 	}
@@ -131,7 +136,7 @@ func (s *Server) Expose(addr netip.Addr) error {
 	if _, ok := s.exposed[addr]; ok || s.coversAll() {
 		return nil
 	}
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(addr, s.port()).String())
+	listener, err := listen(netip.AddrPortFrom(addr, s.port()).String())
 	if err != nil {
 		return fmt.Errorf("listen for endpoint %s: %w", addr, err)
 	}

@@ -221,7 +221,7 @@ func (c *Client) setSecret(secret [SecretSize]byte) {
 // abortWith makes conn fail at once when ctx ends. The returned function undoes that and puts the
 // reason of ctx in place of the I/O error it caused.
 func abortWith(ctx context.Context, conn net.Conn, err *error) func() {
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	return func() {
 		if !stop() && *err != nil {
 			*err = fmt.Errorf("%w (%w)", context.Cause(ctx), *err)

@@ -73,7 +73,7 @@ func (f *forwardConn) Write(p []byte) (int, error) {
 		return n, err
 	}
 	// The agent closes after a refusal: tell that, not the broken pipe which follows from it.
-	f.Conn.SetReadDeadline(time.Now().Add(refusalWait))
+	_ = f.SetReadDeadline(time.Now().Add(refusalWait))
 	if status := f.check(); errors.Is(status, ErrRefused) || errors.Is(status, ErrForward) {
 		return n, status
 	}

@@ -55,7 +55,7 @@ func (s *session) writeCheckpoint(ctx context.Context, path string) (*snapshot.C
 		return nil, err
 	}
 	for _, e := range extents {
-		var pages io.ReaderAt = readerAtOf(ctx, memory)
+		pages := readerAtOf(ctx, memory)
 		if size := e.Count * vmm.PageSize; size <= uint64(len(early)) {
 			pages, early = shifted(early[:size], e.Page*vmm.PageSize), early[size:]
 		}

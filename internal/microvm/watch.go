@@ -212,7 +212,7 @@ func (v *vm) settle(s running, gone <-chan struct{}) {
 		<-w.done
 	}
 	if err := v.output.Settle(); err != nil {
-		v.m.log.Error("the output of a microVM may be lost with the host's power", "microvm", v.id, "err", err)
+		v.m.log.Error("the output of a microVM may be lost with the host's power", "microvm", v.id, "error", err)
 	}
 }
 

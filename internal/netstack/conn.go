@@ -54,7 +54,7 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // deadlineExceeded puts os.ErrDeadlineExceeded where gVisor has a timeout error of its own.
 func deadlineExceeded(err error) error {
-	if op, ok := err.(*net.OpError); ok && op.Timeout() {
+	if op, ok := err.(*net.OpError); ok && op.Timeout() { //nolint:errorlint // gVisor returns it bare
 		op.Err = os.ErrDeadlineExceeded
 	}
 	return err

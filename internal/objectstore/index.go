@@ -146,7 +146,7 @@ func (x *index) put(ctx context.Context, account string, o *object, check func(m
 	if err != nil {
 		return "", err
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }() // after a commit there is nothing to take back
 	var sum []byte
 	err = tx.QueryRowContext(ctx, "SELECT blob, md5 FROM objects WHERE bucket = ? AND key = ?", o.bucket, []byte(o.key)).
 		Scan(&replaced, &sum)
