@@ -134,7 +134,7 @@ func classify(ctx context.Context, err error, store *exportStore, log io.Writer)
 	}
 	fmt.Fprintf(log, "ERROR: %s\n", err)
 	if isDiskFull(err) {
-		return fmt.Errorf("%w: %v", ErrDiskFull, err) //nolint:errorlint // the builder is not trusted to choose what it is taken for
+		return fmt.Errorf("%w: %v", ErrDiskFull, err)
 	}
-	return fmt.Errorf("%w: %v", ErrDockerfile, err) //nolint:errorlint // as above
+	return fmt.Errorf("%w: %v", ErrDockerfile, err)
 }

@@ -112,7 +112,7 @@ func (s *exportStore) fail(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		err = fmt.Errorf("%w: %v", ErrDiskFull, err) //nolint:errorlint // the builder is not trusted to choose what it is taken for
+		err = fmt.Errorf("%w: %v", ErrDiskFull, err)
 	}
 	if s.failed == nil {
 		s.failed = err

@@ -55,7 +55,7 @@ func convert(stream func(*tar.Writer) error, out *boundedFile, diskBytes int64) 
 	case err == nil || out.err != nil:
 		return err
 	default: // not the disk, so it is what ext4 cannot hold, such as 65 001 names of one file
-		return fmt.Errorf("%w: %v", ErrInvalid, err) //nolint:errorlint // what a strange image is wrong with decides nothing
+		return fmt.Errorf("%w: %v", ErrInvalid, err)
 	}
 }
 

@@ -30,7 +30,7 @@ func openImage(layout string) (*image, error) {
 	}
 	index, err := v1.ParseIndexManifest(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("%w: index.json: %v", ErrInvalid, err) //nolint:errorlint // what a strange image is wrong with decides nothing
+		return nil, fmt.Errorf("%w: index.json: %v", ErrInvalid, err)
 	}
 	descriptor, err := choose(layout, index.Manifests)
 	if err != nil {
@@ -48,7 +48,7 @@ func choose(layout string, candidates []v1.Descriptor) (v1.Descriptor, error) {
 		}
 		index, err := v1.ParseIndexManifest(bytes.NewReader(data))
 		if err != nil {
-			return v1.Descriptor{}, fmt.Errorf("%w: image index: %v", ErrInvalid, err) //nolint:errorlint // as above
+			return v1.Descriptor{}, fmt.Errorf("%w: image index: %v", ErrInvalid, err)
 		}
 		candidates = index.Manifests
 	}
