@@ -32,63 +32,74 @@ type controlPlane struct {
 // pageTimes are list calls, one after the other.
 type pageTimes struct{ microVMs, images []time.Duration }
 
-// measureControl asks a daemon of its own, on a database that was filled beforehand.
+// measureControl asks daemons of its own, on databases that were filled beforehand.
 func (b *bench) measureControl(ctx context.Context, rows int) (*controlPlane, error) {
 	fmt.Println("control plane over", rows, "images and microVMs")
 	c := &controlPlane{rows: rows}
-	err := b.withRows(ctx, fewRows, func(p *product, _ *seeded) (err error) {
-		c.few, err = listPages(ctx, p)
-		return err
+	err := b.withRows(ctx, fewRows, func(few *product, _ *seeded) error {
+		return b.withRows(ctx, rows, func(many *product, s *seeded) error {
+			if err := c.listPages(ctx, few, many); err != nil {
+				return err
+			}
+			c.load(ctx, many, s)
+			return ctx.Err()
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return c, b.withRows(ctx, rows, func(p *product, s *seeded) (err error) {
-		if c.many, err = listPages(ctx, p); err != nil {
-			return err
-		}
-		c.load(ctx, p, s)
-		return ctx.Err()
-	})
+	return c, err
 }
 
-// listPages times pages of both lists: the first, and one in the middle of the rows.
-func listPages(ctx context.Context, p *product) (t pageTimes, err error) {
-	var vms, images *string
+// listPages times pages of both lists, over few and over many rows in turn, so that what else goes on
+// in this machine meets both: first ones, and ones in the middle of the rows.
+func (c *controlPlane) listPages(ctx context.Context, few, many *product) error {
+	var fewAt, manyAt place
 	for call := range pageCalls {
-		if call == pageCalls/2 { // the pages so far were first ones
-			if vms, images, err = middleTokens(ctx, p); err != nil {
-				return t, err
+		if call == pageCalls/2 {
+			var err1, err2 error
+			fewAt, err1 = middle(ctx, few)
+			manyAt, err2 = middle(ctx, many)
+			if err := errors.Join(err1, err2); err != nil {
+				return fmt.Errorf("page through the lists: %w", err)
 			}
 		}
-		began := time.Now()
-		if _, err := p.api.ListMicrovms(ctx, &awsapi.ListMicrovmsInput{NextToken: vms}); err != nil {
-			return t, fmt.Errorf("list microVMs: %w", err)
+		if err := errors.Join(c.few.ask(ctx, few, fewAt), c.many.ask(ctx, many, manyAt)); err != nil {
+			return err
 		}
-		t.microVMs = append(t.microVMs, time.Since(began))
-		began = time.Now()
-		if _, err := p.api.ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{NextToken: images}); err != nil {
-			return t, fmt.Errorf("list images: %w", err)
-		}
-		t.images = append(t.images, time.Since(began))
 	}
-	return t, nil
+	return nil
 }
 
-// middleTokens pages through half of the rows, at most.
-func middleTokens(ctx context.Context, p *product) (vms, images *string, err error) {
+// place is where in both lists a page begins.
+type place struct{ microVMs, images *string }
+
+// ask times one page of each list.
+func (t *pageTimes) ask(ctx context.Context, p *product, at place) error {
+	began := time.Now()
+	if _, err := p.api.ListMicrovms(ctx, &awsapi.ListMicrovmsInput{NextToken: at.microVMs}); err != nil {
+		return fmt.Errorf("list microVMs: %w", err)
+	}
+	t.microVMs = append(t.microVMs, time.Since(began))
+	began = time.Now()
+	if _, err := p.api.ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{NextToken: at.images}); err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	t.images = append(t.images, time.Since(began))
+	return nil
+}
+
+// middle pages through half of the rows, at most.
+func middle(ctx context.Context, p *product) (at place, err error) {
 	for range 100 { // pages of 50
-		v, err1 := p.api.ListMicrovms(ctx, &awsapi.ListMicrovmsInput{NextToken: vms})
-		i, err2 := p.api.ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{NextToken: images})
+		v, err1 := p.api.ListMicrovms(ctx, &awsapi.ListMicrovmsInput{NextToken: at.microVMs})
+		i, err2 := p.api.ListMicrovmImages(ctx, &awsapi.ListMicrovmImagesInput{NextToken: at.images})
 		if err := errors.Join(err1, err2); err != nil {
-			return nil, nil, fmt.Errorf("page through the lists: %w", err)
+			return at, err
 		}
 		if v.NextToken == nil || i.NextToken == nil {
 			break
 		}
-		vms, images = v.NextToken, i.NextToken
+		at = place{v.NextToken, i.NextToken}
 	}
-	return vms, images, nil
+	return at, nil
 }
 
 // load sends calls at a fixed rate, whether earlier ones were answered or not.

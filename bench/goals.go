@@ -14,6 +14,7 @@ const (
 	rssGoal     = 80.0                  // MiB, of the idle daemon
 	controlGoal = 15 * time.Millisecond // p99 of a call that starts no VM, at controlRate over 10,000 rows
 	pageGoal    = 1.5                   // times a page over few rows: lists stay flat
+	verbGoal    = 30 * time.Millisecond // user time of a verb of the command line before its first byte goes out
 	cpuGoal     = 10 * time.Millisecond // in 10 s, one tick of the kernel's clock: not measurable
 )
 
@@ -69,6 +70,7 @@ func goals(r result, b *bench) (list []goal) {
 		}
 		page("ListMicrovms", c.VMPages)
 		page("ListMicrovmImages", c.ImagePages)
+		add("dormouse ps, user time in all, p50", fmt.Sprintf("≤ %v", verbGoal), r.Verb.String(), time.Duration(*r.Verb) <= verbGoal)
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dormouse-dev/dormouse/bench/floor"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
@@ -71,6 +72,7 @@ type bench struct {
 	asleep      suspended
 	idle        *idleDaemon
 	control     *controlPlane
+	verb        []time.Duration // user time of a verb of the command line
 }
 
 func main() {
@@ -164,9 +166,13 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	if b.imageAfter, err = b.lookAtImage(); err != nil {
 		return err
 	}
-	if !b.options.skips("control") {
-		b.control, err = b.measureControl(ctx, b.options.rows)
+	if b.options.skips("control") {
+		return nil
 	}
+	if b.verb, err = b.measureVerb(ctx); err != nil {
+		return err
+	}
+	b.control, err = b.measureControl(ctx, b.options.rows)
 	return err
 }
 

@@ -21,6 +21,7 @@ type result struct {
 	Memory  memoryUse      `json:"memory"`
 	Daemon  daemonUse      `json:"daemon"`
 	Control *controlTiming `json:"control_plane,omitempty"`
+	Verb    *ms            `json:"cli_verb_user_time_p50_ms,omitempty"`
 	Goals   []goal         `json:"goals"`
 	Machine machine        `json:"machine"`
 }
@@ -155,7 +156,7 @@ func (b *bench) summarize(machine machine) result {
 		r.Daemon.IdleRSS, r.Daemon.IdleCPU, r.Daemon.SuspendedVMs = mib(b.idle.rss), ms(b.idle.cpu), len(b.asleep.disk)
 	}
 	if b.control != nil {
-		r.Control = b.control.timing()
+		r.Control, r.Verb = b.control.timing(), medianOf(b.verb)
 	}
 	r.Goals = goals(r, b)
 	return r
