@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -97,27 +98,42 @@ func (m *Memory) check(p []byte, offset int64) error {
 
 // findMapping returns where file is mapped in pid as one mapping of size bytes.
 func findMapping(pid int, file string, size uint64) (uint64, error) {
+	found, err := FindMapping(pid, func(m Mapping) bool { return strings.HasSuffix(m.What, " "+file) && m.End-m.Start == size })
+	if errors.Is(err, ErrNotMapped) {
+		err = fmt.Errorf("%s is not mapped with %d bytes", file, size)
+	}
+	return found.Start, err
+}
+
+// Mapping is part of the address space of a process, proc_pid_maps(5).
+type Mapping struct {
+	Start, End uint64
+	What       string // rights, offset, device, inode and path, as the kernel writes them
+}
+
+// ErrNotMapped says that a process has no such mapping.
+var ErrNotMapped = errors.New("no such mapping")
+
+// FindMapping returns the first mapping of a process that is wanted, or ErrNotMapped.
+func FindMapping(pid int, wanted func(Mapping) bool) (Mapping, error) {
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
-		return 0, err
+		return Mapping{}, err
 	}
 	defer maps.Close()
 	lines := bufio.NewScanner(maps)
 	for lines.Scan() {
 		// 7f0000000000-7f0080000000 rw-p 00000000 fe:00 1234   /path
-		span, rest, _ := strings.Cut(lines.Text(), " ")
-		if !strings.HasSuffix(rest, " "+file) {
-			continue
-		}
+		span, what, _ := strings.Cut(lines.Text(), " ")
 		low, high, _ := strings.Cut(span, "-")
 		start, err1 := strconv.ParseUint(low, 16, 64)
 		end, err2 := strconv.ParseUint(high, 16, 64)
-		if err1 == nil && err2 == nil && end-start == size {
-			return start, nil
+		if m := (Mapping{start, end, what}); err1 == nil && err2 == nil && wanted(m) {
+			return m, nil
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return 0, err
+		return Mapping{}, err
 	}
-	return 0, fmt.Errorf("%s is not mapped with %d bytes", file, size)
+	return Mapping{}, ErrNotMapped
 }

@@ -1,14 +1,12 @@
 package qemu
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
 const (
@@ -54,24 +52,9 @@ func (m *machine) warmTranslator() error {
 
 // findTranslator returns the address of the translation buffer in a QEMU process.
 func findTranslator(pid int) (uintptr, error) {
-	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer maps.Close()
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		// 7f4050000000-7f408ffff000 rwxp 00000000 00:00 0
-		span, rest, _ := strings.Cut(lines.Text(), " ")
-		if !strings.HasPrefix(rest, "rwxp 00000000 00:00 0") {
-			continue
-		}
-		low, high, _ := strings.Cut(span, "-")
-		start, err1 := strconv.ParseUint(low, 16, 64)
-		end, err2 := strconv.ParseUint(high, 16, 64)
-		if err1 == nil && err2 == nil && end-start >= translatorSize {
-			return uintptr(start), nil
-		}
-	}
-	return 0, errors.Join(lines.Err(), errors.New("no such mapping"))
+	// 7f4050000000-7f408ffff000 rwxp 00000000 00:00 0
+	found, err := vmm.FindMapping(pid, func(m vmm.Mapping) bool {
+		return strings.HasPrefix(m.What, "rwxp 00000000 00:00 0") && m.End-m.Start >= translatorSize
+	})
+	return uintptr(found.Start), err
 }
