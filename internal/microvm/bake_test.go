@@ -22,6 +22,7 @@ type agent struct {
 	hook    func(guest.HookRequest) *guest.HookReply // nil: no answer
 	forward func() *guest.ForwardStatus              // nil: no answer
 	events  func(conn net.Conn)
+	restore func(guest.RestoreRequest) *guest.RestoreReply // nil: no answer
 
 	mu    sync.Mutex
 	asked []time.Time // for hooks
@@ -66,6 +67,8 @@ func (a *agent) serve(conn net.Conn) {
 	case p.Op == guest.OpEvents && a.events != nil:
 		a.events(conn)
 		return
+	case p.Op == guest.OpRestore && a.restore != nil:
+		a.serveRestore(conn)
 	case p.Op == guest.OpForward && a.forward != nil:
 		if status := a.forward(); status != nil {
 			_, _ = conn.Write([]byte{byte(*status)})
@@ -87,6 +90,25 @@ func (a *agent) serve(conn net.Conn) {
 		}
 	}
 	_, _ = io.Copy(io.Discard, conn) // until the host closes
+}
+
+func (a *agent) serveRestore(conn net.Conn) {
+	frame, err := guest.ReadFrame(conn)
+	if err != nil {
+		return
+	}
+	request, err := guest.ParseRestoreRequest(frame)
+	if err != nil {
+		return
+	}
+	_, _ = conn.Write([]byte{guest.ClockRequest})
+	if _, err := io.ReadFull(conn, make([]byte, 8)); err != nil {
+		return
+	}
+	if reply := a.restore(request); reply != nil {
+		_, _ = conn.Write([]byte{guest.ClockDone})
+		_ = guest.WriteFrame(conn, guest.AppendRestoreReply(nil, reply))
+	}
 }
 
 // statuses makes a hook that answers one status after the other, and the last one from then on.
@@ -231,4 +253,25 @@ func TestDurationsAreWrittenAsTheServiceDoes(t *testing.T) {
 	} {
 		require.Equal(t, want, isoDuration(d))
 	}
+}
+
+func TestARehearsalIsARestoreThatLeavesTheSecretAsItIs(t *testing.T) {
+	var got guest.RestoreRequest
+	a := &agent{restore: func(r guest.RestoreRequest) *guest.RestoreReply {
+		got = r
+		return &guest.RestoreReply{}
+	}}
+	inBake(t, a, func(t *testing.T, _ *Manager, s *session) {
+		s.secret[0] = 7
+		require.NoError(t, s.rehearse(t.Context()))
+		require.Equal(t, s.secret, got.Secret, "it is the one that is sealed into the image")
+		require.Len(t, got.Hostname, len("microvm-00000000-0000-0000-0000-000000000000"))
+		require.NotZero(t, got.MachineID)
+		require.NotZero(t, got.Entropy)
+		require.Empty(t, got.Hook.Name, "the app learns nothing of it")
+	})
+	a.restore = func(guest.RestoreRequest) *guest.RestoreReply { return &guest.RestoreReply{Error: "no entropy"} }
+	inBake(t, a, func(t *testing.T, _ *Manager, s *session) {
+		require.ErrorContains(t, s.rehearse(t.Context()), "rehearse a restore: fix up the restored guest: guest: agent: no entropy")
+	})
 }
