@@ -80,11 +80,15 @@ func TestAccountsAreCreatedAndListed(t *testing.T) {
 		_, err := f.run(append([]string{"account", "create"}, args...)...)
 		require.Error(t, err, args)
 	}
+	_, err = f.run("account", "create", "team-a")
+	require.EqualError(t, err, "there is an account called team-a already, "+made.AccountID)
+	_, err = f.run("account", "create", "other", "--id", "123456789012")
+	require.EqualError(t, err, "there is an account with the id 123456789012 already")
 	_, err = f.run("account", "list", "--output", "xml")
 	require.ErrorContains(t, err, `text or json, not "xml"`)
 }
 
-func TestASecretIsPrintedOnce(t *testing.T) {
+func TestASecretIsPrintedWhenItIsMadeAndNotListed(t *testing.T) {
 	f := newFolder(t)
 	_, err := f.run("account", "create", "team-a")
 	require.NoError(t, err)

@@ -49,7 +49,11 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		if err != nil {
 			return err
 		}
-		b := &building{session: s, flags: &f, dir: args[0], name: name, request: request, progress: s.screen.Progress()}
+		reach, err := egress.arns(s.Region, f.egress)
+		if err != nil {
+			return err
+		}
+		b := &building{session: s, flags: &f, dir: args[0], name: name, request: request, egress: reach, progress: s.screen.Progress()}
 		if f.quiet {
 			b.progress = terminal.New(io.Discard, io.Discard).Progress()
 		}
@@ -85,6 +89,7 @@ type building struct {
 	dir      string
 	name     string
 	request  buildRequest
+	egress   []string // ARNs
 	progress *terminal.Progress
 
 	objects     *connection.Objects // set by upload, as are bucket and key

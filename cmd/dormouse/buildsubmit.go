@@ -95,7 +95,7 @@ func (b *building) createInput(uri string) *awsapi.CreateMicrovmImageInput {
 		Name: b.name, BaseImageArn: arn.ManagedImage(b.Region, baseImage).String(),
 		BuildRoleArn: "arn:aws:iam::" + b.AccountID + ":role/dormouse-build", CodeArtifact: awsapi.CodeArtifact{Uri: &uri},
 		Hooks: b.request.hooks, EnvironmentVariables: b.request.env,
-		EgressNetworkConnectors: connectors(b.Region, b.flags.egress, "EGRESS"),
+		EgressNetworkConnectors: b.egress,
 	}
 	if b.flags.memory != 0 {
 		in.Resources = []awsapi.Resources{{MinimumMemoryInMiB: int32(b.flags.memory)}}

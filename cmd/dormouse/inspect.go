@@ -113,8 +113,8 @@ func (v *microVMView) print(screen *terminal.Screen, now time.Time) {
 		{"idle", idleWords(vm.IdlePolicy)},
 		{"size", sizeWords(d)},
 		{"on disk", diskWords(d)},
-		{"ingress", connectorWords(vm.IngressNetworkConnectors)},
-		{"egress", connectorWords(vm.EgressNetworkConnectors)},
+		{"ingress", ingress.names(vm.IngressNetworkConnectors)},
+		{"egress", egress.names(vm.EgressNetworkConnectors)},
 		{"role", terminal.SafeLine(value(vm.ExecutionRoleArn))},
 	}
 	screen.Card(pairs)

@@ -91,16 +91,3 @@ func diskWords(d *extension.MicroVM) string {
 	}
 	return strings.Join(parts, ", ")
 }
-
-// connectorWords names connectors as flags take them.
-func connectorWords(arns []string) string {
-	words := make([]string, len(arns))
-	for i, text := range arns {
-		words[i] = terminal.SafeLine(text)
-		if _, name, managed := strings.Cut(text, ":aws-network-connector:"); managed {
-			name, _, _ = strings.Cut(strings.ToLower(name), "_")
-			words[i] = terminal.SafeLine(name)
-		}
-	}
-	return strings.Join(words, ", ")
-}

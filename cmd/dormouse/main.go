@@ -27,8 +27,8 @@ func main() {
 	// A second Ctrl-C ends what does not heed the first. SIGTERM may come twice, from a second `dormouse down`.
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	root := rootCommand()
-	err := root.ExecuteContext(ctx)
-	os.Exit(int(report(root.ErrOrStderr(), err)))
+	verb, err := root.ExecuteContextC(ctx)
+	os.Exit(int(report(root.ErrOrStderr(), daemonFlags(verb), err)))
 }
 
 // Groups of verbs in the help.
@@ -82,7 +82,9 @@ func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
 // checkArguments has arguments that a verb does not take reported as misuse.
 func checkArguments(verb *cobra.Command) {
 	if check := verb.Args; check != nil {
-		verb.Args = func(cmd *cobra.Command, args []string) error { return misused(cmd, check(cmd, args)) }
+		verb.Args = func(cmd *cobra.Command, args []string) error {
+			return misused(cmd, wrongArguments(cmd, args, check(cmd, args)))
+		}
 	}
 	for _, part := range verb.Commands() {
 		checkArguments(part)

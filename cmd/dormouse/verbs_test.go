@@ -72,7 +72,7 @@ func TestCurlTakesFlagsAsCurlDoes(t *testing.T) {
 		fmt.Fprint(w, "answer")
 	})
 	t.Chdir(t.TempDir())
-	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-"))
+	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-", "-s", "-m", "5"))
 	require.Equal(t, []string{"POST", "example.org", "me"}, []string{got.Method, got.Host, got.Header.Get("user-agent")})
 	require.Equal(t, []string{"1", "2"}, got.Header["X-A"])
 	require.NoFileExists(t, "-")
@@ -86,7 +86,7 @@ func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 	})
 	r := dormouse(t, "curl", "counter", "/", "--port", "81")
-	require.Zero(t, r.status)
+	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.err, "HTTP 502 from the endpoint: nothing listens on port 81 in the microVM")
 }
 
@@ -161,7 +161,17 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	}{
 		"imagse":                  {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
 		"ps --nope":               {exitUsage, "see dormouse ps --help"},
-		"run":                     {exitUsage, "see dormouse run --help"},
+		"run":                     {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},
+		"rm":                      {exitUsage, "dormouse: MICROVM|IMAGE[:VERSION] is missing"},
+		"suspend":                 {exitUsage, "dormouse: MICROVM is missing"},
+		"build":                   {exitUsage, "dormouse: PATH is missing"},
+		"run counter web":         {exitUsage, "dormouse: \"web\" is too much\n  usage: dormouse run"},
+		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
+		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
+		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
+		"build . --egress none":   {exitUsage, "dormouse: --egress: there is no connector \"none\": it is internet, or the ARN of a connector"},
+		"curl counter / -m x":     {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
+		"up --rate-limits Run=1":  {exitUsage, "is it RunMicrovm?"},
 		"run counter --idle 5s":   {exitUsage, "the shortest time is 60s"},
 		"run counter --memory 1g": {exitUsage, "counter:1.0 has 512m of memory, not 1g"},
 		"run nope":                {exitNotFound, "dormouse: no image is called \"nope\"\n  see them all: dormouse images"},
@@ -191,10 +201,13 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
 	require.Contains(t, r.err, "no daemon serves from")
+	elsewhere := t.TempDir()
+	r = dormouse(t, "ps", "--data-dir", elsewhere)
+	require.Equal(t, result{"", "dormouse: no daemon serves from " + elsewhere + "\n  start one: dormouse up --data-dir " + elsewhere + "\n", exitUnreachable}, r)
 	require.Equal(t, exitInterrupted, func() exitStatus {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		return report(io.Discard, ctx.Err())
+		return report(io.Discard, "", ctx.Err())
 	}())
 }
 
