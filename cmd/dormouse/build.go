@@ -96,6 +96,9 @@ type building struct {
 	bucket, key string
 
 	arn, version, build string // set when the daemon has accepted
+
+	shown    bool     // the whole log was
+	warnings []string // of the log
 }
 
 func (b *building) run(ctx context.Context) error {
