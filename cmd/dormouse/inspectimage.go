@@ -36,7 +36,24 @@ func (s *session) inspectImage(ctx context.Context, image reference.Image, asJSO
 	if asJSON {
 		return s.screen.JSON(view)
 	}
-	view.print(s.screen, time.Now())
+	now := time.Now()
+	view.print(s.screen, now)
+	return s.printLive(ctx, image, now)
+}
+
+// printLive lists the live microVMs of an image, which are inspected each for itself.
+func (s *session) printLive(ctx context.Context, image reference.Image, now time.Time) error {
+	items, err := s.microVMs(ctx, []string{image.String()}, false)
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	vms, err := s.details(ctx, items)
+	if err != nil {
+		return err
+	}
+	s.screen.Printf("\n")
+	printMicroVMs(s.screen, vms, false, false, now)
+	s.screen.Notef("where the time of one went: %s", s.command("inspect %s", shortID(items[0].MicrovmId)))
 	return nil
 }
 

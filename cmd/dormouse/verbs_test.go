@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
@@ -195,7 +196,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://127.0.0.1:1")
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
-	require.Contains(t, r.err, "start it: dormouse up")
+	require.Equal(t, "dormouse: no daemon answers at 127.0.0.1:1\n  start it: dormouse up\n", r.err)
 
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "")
 	r = dormouse(t, "ps")
@@ -209,6 +210,17 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		cancel()
 		return report(io.Discard, "", ctx.Err())
 	}())
+}
+
+func TestRefusalsWithAWayOutSayWhereItIs(t *testing.T) {
+	s := &session{flags: " --data-dir x"}
+	err := s.adviseVersions(reference.Image{Name: "counter"}, awsapi.NotFound("No active version found for MicroVM image counter"))
+	_, hint, status := explain(err)
+	require.Equal(t, exitNotFound, status)
+	require.Equal(t, "its versions: dormouse images counter --data-dir x; what became of the last: dormouse logs --build counter --data-dir x", hint)
+	_, hint, status = explain(awsapi.QuotaExceeded("too many"))
+	require.Equal(t, exitRefused, status)
+	require.Contains(t, hint, "dormouse ps, dormouse images")
 }
 
 func TestInspectTellsProgramsTheSame(t *testing.T) {
@@ -232,6 +244,10 @@ func TestInspectTellsProgramsTheSame(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(ok(t, "inspect", "counter", "--output", "json")), &image))
 	require.Equal(t, []any{"counter", "1.0", buildUUID}, []any{image.Image.Name, image.Versions[0].ImageVersion, image.Build.BuildID})
 	require.Contains(t, ok(t, "inspect", "0c5b"), "last launch  200 ms")
+	require.Contains(t, ok(t, "inspect", "0c5b"), "512 MiB of memory, up to 2 GiB for a while, 1 CPU\n")
+	r := dormouse(t, "inspect", "counter")
+	require.Contains(t, r.out, "0c5b7f6e   counter:1.0   RUNNING")
+	require.Contains(t, r.err, "where the time of one went: dormouse inspect 0c5b7f6e\n")
 	require.Contains(t, ok(t, "inspect", "counter"), "last build  version 1.0, SUCCESSFUL, 12.5 s")
 	require.Contains(t, ok(t, "images", "counter"), "1.0       SUCCESSFUL   ACTIVE   512m")
 	require.Equal(t, exitNotFound, dormouse(t, "inspect", "counter:7").status)
