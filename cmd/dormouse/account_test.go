@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,15 @@ func TestAccountsAreCreatedAndListed(t *testing.T) {
 	f.read(&accounts, "account", "list")
 	require.Len(t, accounts, 3)
 	require.Equal(t, []string{"default", "team-a", "team-b"}, []string{accounts[0].Name, accounts[1].Name, accounts[2].Name})
+	for _, verb := range [][]string{{"env"}, {"credentials", "create"}, {"credentials", "list"}} {
+		cmd := rootCommand()
+		var found bytes.Buffer
+		cmd.SetOut(&found)
+		cmd.SetErr(io.Discard)
+		cmd.SetArgs(append(append([]string{"__complete", "--data-dir", f.dir}, verb...), "--account", ""))
+		require.NoError(t, cmd.ExecuteContext(t.Context()))
+		require.Contains(t, found.String(), "team-b\t123456789012\n")
+	}
 	out, err = f.run("account", "list")
 	require.NoError(t, err)
 	require.Regexp(t, `(?m)^ACCOUNT +NAME +CREATED\n000000000000 +default +20`, out)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/bundle"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 )
@@ -45,6 +47,9 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		if err != nil {
 			return err
 		}
+		if err := buildableFolder(args[0]); err != nil {
+			return err
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err
@@ -61,6 +66,22 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		return b.run(cmd.Context())
 	}
 	return cmd
+}
+
+// buildableFolder checks what was typed for a folder.
+func buildableFolder(dir string) error {
+	_, err := bundle.Find(dir)
+	var (
+		missing      *bundle.NoFolderError
+		noDockerfile *bundle.NoDockerfileError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return usagef("%v", err)
+	case errors.As(err, &noDockerfile):
+		return &usageError{err.Error(), noDockerfile.Hint()}
+	}
+	return err
 }
 
 // imageNameFor is the name that was given, or that of the folder.

@@ -43,7 +43,7 @@ func TestAFolderBecomesAnImage(t *testing.T) {
 	require.Contains(t, r.out, "web:1.0 is ready")
 	require.Contains(t, r.out, "root file system 100 MiB, memory 2 GiB, disk 3 MiB")
 	require.Contains(t, r.out, "█")
-	require.Contains(t, r.err, "Uploading 1 files, 13 B")
+	require.Contains(t, r.err, "Uploading 1 file, 13 B")
 	require.Contains(t, r.err, "Running the Dockerfile\n#1 [1/1] FROM scratch\nWarning: nothing listens\nThe image is ready\n")
 	require.True(t, strings.HasSuffix(r.err, "\ndormouse: nothing listens\n"), r.err)
 	require.Contains(t, r.err, "run it: dormouse run web")

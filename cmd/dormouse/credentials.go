@@ -51,6 +51,7 @@ func credentialsCreateCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account")
+	completeAccounts(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		owner, err := findAccount(cmd.Context(), records, account)
@@ -82,6 +83,7 @@ func credentialsListCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account; all by default")
+	completeAccounts(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		var owner store.Account

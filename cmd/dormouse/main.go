@@ -74,9 +74,17 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
 	for _, verb := range verbs {
 		verb.GroupID = group
+		verb.SuggestFor = knownElsewhere[verb.Name()]
 		root.AddCommand(verb)
 		checkArguments(verb)
 	}
+}
+
+// knownElsewhere are words of other tools for what a verb does, or does instead.
+var knownElsewhere = map[string][]string{
+	"curl": {"exec", "shell", "ssh", "call"}, "logs": {"exec", "shell", "ssh", "attach"}, "suspend": {"stop", "pause", "sleep"},
+	"resume": {"wake", "unpause"}, "rm": {"delete", "remove", "kill", "terminate", "rmi"}, "ps": {"ls", "list", "status"},
+	"run": {"launch", "create"}, "up": {"start", "daemon"}, "down": {"stop", "shutdown"},
 }
 
 // checkArguments has arguments that a verb does not take reported as misuse.

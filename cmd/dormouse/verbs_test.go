@@ -161,6 +161,9 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		err    string
 	}{
 		"imagse":                  {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
+		"stop":                    {exitUsage, "did you mean suspend, down?"},
+		"exec":                    {exitUsage, "did you mean curl, logs?"},
+		"delete":                  {exitUsage, "did you mean rm?"},
 		"ps --nope":               {exitUsage, "see dormouse ps --help"},
 		"run":                     {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},
 		"rm":                      {exitUsage, "dormouse: MICROVM|IMAGE[:VERSION] is missing"},
@@ -170,19 +173,19 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
 		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
 		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
-		"build . --egress none":   {exitUsage, "dormouse: --egress: there is no connector \"none\": it is internet, or the ARN of a connector"},
-		"curl counter / -m x":     {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
-		"up --rate-limits Run=1":  {exitUsage, "is it RunMicrovm?"},
-		"run counter --idle 5s":   {exitUsage, "the shortest time is 60s"},
-		"run counter --memory 1g": {exitUsage, "counter:1.0 has 512m of memory, not 1g"},
-		"run nope":                {exitNotFound, "dormouse: no image is called \"nope\"\n  see them all: dormouse images"},
-		"curl counter /":          {exitNotFound, "dormouse: image counter has no live microVM\n  start one: dormouse run counter"},
-		"inspect " + firstVM:      {exitNotFound, "MicroVM not found: " + firstVM + " (ResourceNotFoundException)"},
-		"build " + t.TempDir():    {exitFailed, "has no Dockerfile"},
-		"build /no/such/folder":   {exitUsage, "there is no folder /no/such/folder"},
-		"images -o yaml":          {exitUsage, "it is text or json"},
-		"events -n -1":            {exitUsage, "not negative"},
-		"logs counter --tail -5":  {exitUsage, "not negative"},
+		"build " + buildable(t) + " --egress none": {exitUsage, "dormouse: --egress: there is no connector \"none\": it is internet, or the ARN of a connector"},
+		"curl counter / -m x":                      {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
+		"up --rate-limits Run=1":                   {exitUsage, "is it RunMicrovm?"},
+		"run counter --idle 5s":                    {exitUsage, "the shortest time is 60s"},
+		"run counter --memory 1g":                  {exitUsage, "counter:1.0 has 512m of memory, not 1g"},
+		"run nope":                                 {exitNotFound, "dormouse: no image is called \"nope\"\n  see them all: dormouse images"},
+		"curl counter /":                           {exitNotFound, "dormouse: image counter has no live microVM\n  start one: dormouse run counter"},
+		"inspect " + firstVM:                       {exitNotFound, "MicroVM not found: " + firstVM + " (ResourceNotFoundException)"},
+		"build " + t.TempDir():                     {exitUsage, "has no Dockerfile\n  an image is built from"},
+		"build /no/such/folder":                    {exitUsage, "dormouse: there is no folder /no/such/folder"},
+		"images -o yaml":                           {exitUsage, "it is text or json"},
+		"events -n -1":                             {exitUsage, "not negative"},
+		"logs counter --tail -5":                   {exitUsage, "not negative"},
 	} {
 		r := dormouse(t, strings.Fields(line)...)
 		require.Equal(t, want.status, r.status, line)
@@ -260,6 +263,7 @@ func TestCompletionKnowsTheDaemon(t *testing.T) {
 	require.Contains(t, ok(t, "__complete", "curl", ""), "0c5b7f6e\tcounter RUNNING\n")
 	require.Contains(t, ok(t, "__complete", "run", ""), "counter\timage CREATED\n")
 	require.Contains(t, ok(t, "__complete", "inspect", ""), "counter\timage CREATED\n")
+	require.Contains(t, ok(t, "__complete", "run", "counter:"), "counter:1.0\tSUCCESSFUL ACTIVE\n")
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://127.0.0.1:1")
 	require.Equal(t, ":4\n", ok(t, "__complete", "curl", ""), "no daemon, no word")
 	require.Contains(t, ok(t, "completion", "bash"), "dormouse")
