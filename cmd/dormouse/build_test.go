@@ -82,7 +82,7 @@ func TestAFailedBuildShowsTheStepThatFailed(t *testing.T) {
 	require.True(t, strings.HasSuffix(dormouse(t, "build", buildable(t)).err, "\nlive\n"+last), "what was shown already is not shown again")
 
 	f.images = nil
-	f.build.LogTail = []string{"ERROR: failed to solve: fedora:44: docker.io/library/fedora:44: not found"}
+	f.build.LogTail = []string{"------", " > [internal] load metadata for docker.io/library/fedora:44:", "------", "ERROR: failed to solve: fedora:44: docker.io/library/fedora:44: not found"}
 	require.Contains(t, dormouse(t, "build", buildable(t)).err, "\ndormouse: the build of web:1.0 failed: fedora:44: docker.io/library/fedora:44: not found\n")
 
 	f.images = nil

@@ -144,7 +144,7 @@ func (b *building) failed(details *extension.Build) error {
 	reason := orElse(details.StateReason, "no reason is known")
 	if cause := failureCause(details.LogTail); reason == containerBuildFailed && cause != "" {
 		reason = cause
-		if step != "" {
+		if step != "" && !strings.HasPrefix(step, "[internal] ") { // such as loading what FROM names, which the cause names too
 			reason = cut(step) + ": " + cause
 		}
 	}
