@@ -79,7 +79,10 @@ func createAccount(ctx context.Context, records *store.Store, account *store.Acc
 	}
 	err := records.CreateAccount(ctx, *account)
 	if errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("there is an account with the id %s or the name %s already", account.ID, account.Name)
+		if there, err := records.Account(ctx, account.Name); err == nil {
+			return fmt.Errorf("there is an account called %s already, %s", there.Name, there.ID)
+		}
+		return fmt.Errorf("there is an account with the id %s already", account.ID)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,15 @@ func TestAccountsAreCreatedAndListed(t *testing.T) {
 	f.read(&accounts, "account", "list")
 	require.Len(t, accounts, 3)
 	require.Equal(t, []string{"default", "team-a", "team-b"}, []string{accounts[0].Name, accounts[1].Name, accounts[2].Name})
+	for _, verb := range [][]string{{"env"}, {"credentials", "create"}, {"credentials", "list"}} {
+		cmd := rootCommand()
+		var found bytes.Buffer
+		cmd.SetOut(&found)
+		cmd.SetErr(io.Discard)
+		cmd.SetArgs(append(append([]string{"__complete", "--data-dir", f.dir}, verb...), "--account", ""))
+		require.NoError(t, cmd.ExecuteContext(t.Context()))
+		require.Contains(t, found.String(), "team-b\t123456789012\n")
+	}
 	out, err = f.run("account", "list")
 	require.NoError(t, err)
 	require.Regexp(t, `(?m)^ACCOUNT +NAME +CREATED\n000000000000 +default +20`, out)
@@ -80,11 +90,15 @@ func TestAccountsAreCreatedAndListed(t *testing.T) {
 		_, err := f.run(append([]string{"account", "create"}, args...)...)
 		require.Error(t, err, args)
 	}
+	_, err = f.run("account", "create", "team-a")
+	require.EqualError(t, err, "there is an account called team-a already, "+made.AccountID)
+	_, err = f.run("account", "create", "other", "--id", "123456789012")
+	require.EqualError(t, err, "there is an account with the id 123456789012 already")
 	_, err = f.run("account", "list", "--output", "xml")
 	require.ErrorContains(t, err, `text or json, not "xml"`)
 }
 
-func TestASecretIsPrintedOnce(t *testing.T) {
+func TestASecretIsPrintedWhenItIsMadeAndNotListed(t *testing.T) {
 	f := newFolder(t)
 	_, err := f.run("account", "create", "team-a")
 	require.NoError(t, err)

@@ -162,5 +162,5 @@ func (b *background) failedToStart() error {
 			break
 		}
 	}
-	return &failure{errors.New("the daemon ended:\n    " + strings.Join(lines, "\n    ")), "what this host lacks: dormouse doctor"}
+	return &failure{errors.New("the daemon ended:\n    " + strings.Join(lines, "\n    ")), "its log: " + b.logFile()}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/bundle"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
 )
@@ -45,11 +47,18 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		if err != nil {
 			return err
 		}
+		if err := buildableFolder(args[0]); err != nil {
+			return err
+		}
 		s, err := connect(cmd)
 		if err != nil {
 			return err
 		}
-		b := &building{session: s, flags: &f, dir: args[0], name: name, request: request, progress: s.screen.Progress()}
+		reach, err := egress.arns(s.Region, f.egress)
+		if err != nil {
+			return err
+		}
+		b := &building{session: s, flags: &f, dir: args[0], name: name, request: request, egress: reach, progress: s.screen.Progress()}
 		if f.quiet {
 			b.progress = terminal.New(io.Discard, io.Discard).Progress()
 		}
@@ -57,6 +66,22 @@ taken when the app says that it is ready; without any, when it listens. See --ho
 		return b.run(cmd.Context())
 	}
 	return cmd
+}
+
+// buildableFolder checks what was typed for a folder.
+func buildableFolder(dir string) error {
+	_, err := bundle.Find(dir)
+	var (
+		missing      *bundle.NoFolderError
+		noDockerfile *bundle.NoDockerfileError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return usagef("%v", err)
+	case errors.As(err, &noDockerfile):
+		return &usageError{err.Error(), noDockerfile.Hint()}
+	}
+	return err
 }
 
 // imageNameFor is the name that was given, or that of the folder.
@@ -85,12 +110,16 @@ type building struct {
 	dir      string
 	name     string
 	request  buildRequest
+	egress   []string // ARNs
 	progress *terminal.Progress
 
 	objects     *connection.Objects // set by upload, as are bucket and key
 	bucket, key string
 
 	arn, version, build string // set when the daemon has accepted
+
+	shown    bool     // the whole log was
+	warnings []string // of the log
 }
 
 func (b *building) run(ctx context.Context) error {

@@ -36,15 +36,16 @@ func builtWell() extension.Build {
 
 func TestAFolderBecomesAnImage(t *testing.T) {
 	f := newFake(t)
-	f.logs[buildUUID+"/build"] = "==> Running the Dockerfile\n#1 [1/1] FROM scratch\n==> The image is ready\n"
+	f.logs[buildUUID+"/build"] = "==> Running the Dockerfile\n#1 [1/1] FROM scratch\n==> Warning: nothing listens\n==> The image is ready\n"
 	f.build = builtWell()
 	r := dormouse(t, "build", buildable(t), "--memory", "1g", "--env", "MODE=x=y", "--hooks", "ready=2m,run", "--description", "mine")
 	require.Zero(t, r.status, r.err)
 	require.Contains(t, r.out, "web:1.0 is ready")
 	require.Contains(t, r.out, "root file system 100 MiB, memory 2 GiB, disk 3 MiB")
 	require.Contains(t, r.out, "█")
-	require.Contains(t, r.err, "Uploading 1 files, 13 B")
-	require.Contains(t, r.err, "Running the Dockerfile\n#1 [1/1] FROM scratch\nThe image is ready\n")
+	require.Contains(t, r.err, "Uploading 1 file, 13 B")
+	require.Contains(t, r.err, "Running the Dockerfile\n#1 [1/1] FROM scratch\nWarning: nothing listens\nThe image is ready\n")
+	require.True(t, strings.HasSuffix(r.err, "\ndormouse: nothing listens\n"), r.err)
 	require.Contains(t, r.err, "run it: dormouse run web")
 	in := f.created[0]
 	require.Equal(t, []any{"web", "mine", []awsapi.Resources{{MinimumMemoryInMiB: 1024}}, map[string]string{"MODE": "x=y"}},
@@ -59,7 +60,7 @@ func TestAFolderBecomesAnImage(t *testing.T) {
 	require.Equal(t, f.build, built)
 	require.Equal(t, fakeImageARN("web"), f.updated[0].ImageIdentifier)
 
-	require.Equal(t, result{"web:2.0\n", "", exitOK}, dormouse(t, "build", buildable(t), "-q"))
+	require.Equal(t, result{"web:2.0\n", "dormouse: nothing listens\n", exitOK}, dormouse(t, "build", buildable(t), "-q"))
 	r = dormouse(t, "build", buildable(t), "--detach")
 	require.Equal(t, "web:2.0 is being built\n", r.out)
 	require.Contains(t, r.err, "follow it: dormouse logs --build -f web")
@@ -69,15 +70,24 @@ func TestAFailedBuildShowsTheStepThatFailed(t *testing.T) {
 	f := newFake(t)
 	tail, err := os.ReadFile("testdata/failed-build.log")
 	require.NoError(t, err)
-	f.logs[buildUUID+"/build"] = ""
+	f.logs[buildUUID+"/build"] = "live\n==> The build failed: again\n"
 	f.build = extension.Build{State: "FAILED", StateReason: "The container image build failed.", LogTail: strings.Split(strings.TrimSpace(string(tail)), "\n")}
-	r := dormouse(t, "build", buildable(t))
+	r := dormouse(t, "build", buildable(t), "-q")
 	require.Equal(t, exitFailed, r.status)
-	golden(t, "failed-build.txt", r.err[strings.Index(r.err, "\n\n")+1:])
+	golden(t, "failed-build.txt", r.err)
+
+	f.images = nil
+	_, last, found := strings.Cut(r.err, "\n\n")
+	require.True(t, found)
+	require.True(t, strings.HasSuffix(dormouse(t, "build", buildable(t)).err, "\nlive\n"+last), "what was shown already is not shown again")
+
+	f.images = nil
+	f.build.LogTail = []string{"------", " > [internal] load metadata for docker.io/library/fedora:44:", "------", "ERROR: failed to solve: fedora:44: docker.io/library/fedora:44: not found"}
+	require.Contains(t, dormouse(t, "build", buildable(t)).err, "\ndormouse: the build of web:1.0 failed: fedora:44: docker.io/library/fedora:44: not found\n")
 
 	f.images = nil
 	f.build.LogTail = []string{"==> Waiting for the application to be ready", "going down", "==> The build failed: …"}
-	require.Contains(t, dormouse(t, "build", buildable(t)).err, "\n  going down\n\n")
+	require.Contains(t, dormouse(t, "build", buildable(t), "-q").err, "\n  going down\n\n")
 
 	f.images = nil
 	r = dormouse(t, "build", buildable(t), "--output", "json")

@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // failureLines is how many lines of a failed step are shown.
 const failureLines = 15
@@ -29,6 +32,36 @@ func failingStep(tail []string) (step string, lines []string) {
 		return "", lastOf(withoutNotes(tail))
 	}
 	return step, lastOf(tail[begin:end])
+}
+
+// containerBuildFailed is what the API says of every Dockerfile that fails (spec/behaviour.md 4.2).
+const containerBuildFailed = "The container image build failed."
+
+// failureCause is what BuildKit's last word says that went wrong, without the command that is in the step
+// already; "" if it did not fail.
+//
+//	ERROR: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 2
+func failureCause(tail []string) string {
+	for _, line := range slices.Backward(tail) {
+		cause, is := strings.CutPrefix(line, "ERROR: ")
+		if !is {
+			continue
+		}
+		if _, status, ended := strings.Cut(cause, " did not complete successfully: "); ended {
+			return cut(status)
+		}
+		return cut(strings.TrimPrefix(cause, "failed to solve: "))
+	}
+	return ""
+}
+
+// cut shortens a line that is part of another.
+func cut(line string) string {
+	const most = 120
+	if letters := []rune(line); len(letters) > most {
+		return string(letters[:most]) + "…"
+	}
+	return line
 }
 
 func withoutNotes(tail []string) (lines []string) {

@@ -27,7 +27,7 @@ const defaultHooksPort = 9000
 func (f *buildFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.name, "tag", "t", "", "name of the image; default is the name of the folder")
-	flags.VarP(&f.memory, "memory", "m", "memory of its microVMs: 512m, 1g, 2g (default), 4g or 8g; they may use four times that for a while")
+	flags.VarP(&f.memory, "memory", "m", "memory of its microVMs: "+memorySizes()+"; default is 2g; they may use four times that for a while")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME with the value it has here; may be repeated")
 	flags.StringVar(&f.hooks, "hooks", "", "hooks the app serves, with their time limits: all, or some of ready, validate, run, resume, suspend, terminate (ready=2m,run)")
 	flags.IntVar(&f.hooksPort, "hooks-port", defaultHooksPort, "port of the hooks")

@@ -13,8 +13,12 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
 
-// noteMark begins the lines of a build log that the daemon wrote itself.
-const noteMark = "==> "
+// What begins the lines of a build log that the daemon wrote itself, and some of them.
+const (
+	noteMark    = "==> "
+	warningMark = "Warning: "
+	failedMark  = "The build failed: "
+)
 
 // follow shows the build's log until the build has ended.
 func (b *building) follow(ctx context.Context) error {
@@ -22,6 +26,7 @@ func (b *building) follow(ctx context.Context) error {
 	log, err := b.Extension.Logs(ctx, extension.LogsInput{Source: b.build, Kind: extension.BuildLog, Follow: true})
 	if err == nil {
 		err = b.showLog(log)
+		b.shown = err == nil && !b.flags.quiet
 	}
 	if err != nil && !notServed(err) && ctx.Err() == nil {
 		b.screen.Notef("dormouse: the log broke off (%s); the build goes on", terminal.SafeLine(err.Error()))
@@ -46,7 +51,7 @@ func (b *building) showLog(log io.ReadCloser) error {
 			line, err = line+"\n", nil
 		}
 		if note, ours := strings.CutPrefix(line, noteMark); ours {
-			b.progress.Say("%s", terminal.SafeLine(strings.TrimSpace(note)))
+			b.showNote(strings.TrimSpace(note))
 		} else if _, err := io.WriteString(b.progress, line); err != nil {
 			return err
 		}
@@ -57,6 +62,17 @@ func (b *building) showLog(log io.ReadCloser) error {
 			return err
 		}
 	}
+}
+
+// showNote shows what the daemon says itself. Why the build failed is for the end.
+func (b *building) showNote(note string) {
+	if strings.HasPrefix(note, failedMark) {
+		return
+	}
+	if warning, is := strings.CutPrefix(note, warningMark); is {
+		b.warnings = append(b.warnings, warning)
+	}
+	b.progress.Say("%s", terminal.SafeLine(note))
 }
 
 func (b *building) state(ctx context.Context) (*awsapi.GetMicrovmImageBuildOutput, error) {
@@ -82,6 +98,9 @@ func (b *building) conclude(ctx context.Context) error {
 	}
 	if failed {
 		return b.failed(details)
+	}
+	for _, warning := range b.warnings {
+		defer b.screen.Notef("dormouse: %s", terminal.SafeLine(warning))
 	}
 	if b.flags.quiet {
 		b.screen.Printf("%s:%s\n", b.name, b.version)
@@ -109,9 +128,10 @@ func (b *building) plainly(ctx context.Context) (*extension.Build, error) {
 	}, nil
 }
 
-// failed says why the build failed, with the step that did and what it wrote last.
+// failed says why the build failed; where its log was not shown, with what the step that did wrote last.
 func (b *building) failed(details *extension.Build) error {
-	if step, lines := failingStep(details.LogTail); len(lines) > 0 {
+	step, lines := failingStep(details.LogTail)
+	if len(lines) > 0 && !b.shown {
 		b.screen.Notef("")
 		if step != "" {
 			b.screen.Notef("%s", terminal.SafeLine(step))
@@ -121,8 +141,15 @@ func (b *building) failed(details *extension.Build) error {
 		}
 		b.screen.Notef("")
 	}
+	reason := orElse(details.StateReason, "no reason is known")
+	if cause := failureCause(details.LogTail); reason == containerBuildFailed && cause != "" {
+		reason = cause
+		if step != "" && !strings.HasPrefix(step, "[internal] ") { // such as loading what FROM names, which the cause names too
+			reason = cut(step) + ": " + cause
+		}
+	}
 	return &failure{
-		fmt.Errorf("the build of %s:%s failed: %s", b.name, b.version, orElse(details.StateReason, "no reason is known")),
+		fmt.Errorf("the build of %s:%s failed: %s", b.name, b.version, reason),
 		"all of it: " + b.command("logs --build %s:%s", b.name, b.version),
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -33,10 +32,6 @@ func (b *building) upload(ctx context.Context) (uri string, err error) {
 		return "", err
 	}
 	packed, err := bundle.Pack(ctx, b.dir, file)
-	var missing *bundle.NoFolderError
-	if errors.As(err, &missing) {
-		return "", usagef("%v", err)
-	}
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +44,11 @@ func (b *building) upload(ctx context.Context) (uri string, err error) {
 	if b.objects, err = b.Objects(); err != nil {
 		return "", err
 	}
-	b.progress.Say("Uploading %d files, %s (%s packed)", packed.Files, terminal.Bytes(packed.Bytes), terminal.Bytes(packed.Zipped))
+	files := fmt.Sprintf("%d files", packed.Files)
+	if packed.Files == 1 {
+		files = "1 file"
+	}
+	b.progress.Say("Uploading %s, %s (%s packed)", files, terminal.Bytes(packed.Bytes), terminal.Bytes(packed.Zipped))
 	b.bucket = orElse(b.flags.bucket, "dormouse-code-"+b.AccountID)
 	if err := b.objects.MakeBucket(ctx, b.bucket); err != nil {
 		return "", err
@@ -95,7 +94,7 @@ func (b *building) createInput(uri string) *awsapi.CreateMicrovmImageInput {
 		Name: b.name, BaseImageArn: arn.ManagedImage(b.Region, baseImage).String(),
 		BuildRoleArn: "arn:aws:iam::" + b.AccountID + ":role/dormouse-build", CodeArtifact: awsapi.CodeArtifact{Uri: &uri},
 		Hooks: b.request.hooks, EnvironmentVariables: b.request.env,
-		EgressNetworkConnectors: connectors(b.Region, b.flags.egress, "EGRESS"),
+		EgressNetworkConnectors: b.egress,
 	}
 	if b.flags.memory != 0 {
 		in.Resources = []awsapi.Resources{{MinimumMemoryInMiB: int32(b.flags.memory)}}

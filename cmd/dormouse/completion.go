@@ -8,7 +8,8 @@ func completionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print a script that makes a shell complete verbs, flags, ids and names",
-		Long:  "Print a script that makes a shell complete verbs, flags, and ids and names of the daemon that runs.",
+		Long: `Print a script that makes a shell complete verbs, flags, and ids and names of the daemon that runs.
+That of bash needs the package bash-completion, loaded before it.`,
 		Example: `  source <(dormouse completion bash)
   dormouse completion zsh > "${fpath[1]}/_dormouse"
   dormouse completion fish > ~/.config/fish/completions/dormouse.fish`,

@@ -39,13 +39,19 @@ func credentialsCreateCommand() *cobra.Command {
 	var account string
 	cmd := &cobra.Command{
 		Use:   "create --account ACCOUNT",
-		Short: "Create an access key and print its secret, this once",
+		Short: "Create an access key and print it with its secret",
 		Example: `  dormouse credentials create --account team-a
   eval "$(dormouse env --account team-a)"`,
 		Args: cobra.NoArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			if account == "" {
+				return &usageError{"--account is missing: the id or the name of an account", "see them all: dormouse account list"}
+			}
+			return nil
+		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account")
-	_ = cmd.MarkFlagRequired("account")
+	completeAccounts(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		owner, err := findAccount(cmd.Context(), records, account)
@@ -56,12 +62,12 @@ func credentialsCreateCommand() *cobra.Command {
 		if err := records.CreateCredential(cmd.Context(), key); err != nil {
 			return err
 		}
-		// First of all: whatever fails from here on, the secret is not kept anywhere people can read it.
+		// First of all: whatever fails from here on, the key is there.
 		if output.json() {
 			err = screenOf(cmd).JSON(shownCredential{key.AccountID, key.AccessKeyID, key.Secret, key.CreatedAt})
 		} else {
-			screenOf(cmd).Printf("account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nThe secret is not shown again.\n",
-				owner.ID, owner.Name, key.AccessKeyID, key.Secret)
+			screenOf(cmd).Printf("account            %s (%s)\naccess key id      %s\nsecret access key  %s\n\nact with it: eval \"$(dormouse env --credentials %s%s)\"; who may read the data folder can have it printed so\n",
+				owner.ID, owner.Name, key.AccessKeyID, key.Secret, key.AccessKeyID, daemonFlags(cmd))
 		}
 		return errors.Join(err, keepAccessKey(cmd, records, owner.ID))
 	})
@@ -77,6 +83,7 @@ func credentialsListCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account; all by default")
+	completeAccounts(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = withRecords(func(cmd *cobra.Command, records *store.Store, _ []string) error {
 		var owner store.Account

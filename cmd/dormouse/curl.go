@@ -22,7 +22,7 @@ type curlFlags struct {
 	headers                  []string
 	include, fail, hasBody   bool
 	port                     int
-	limit                    time.Duration
+	limit                    curlTime
 }
 
 func curlCommand() *cobra.Command {
@@ -31,8 +31,9 @@ func curlCommand() *cobra.Command {
 		Use:   "curl MICROVM [PATH]",
 		Short: "Send a request to a microVM, with a token made for it",
 		Long: `Send a request to the endpoint of a microVM and print the answer. The token is made and sent along; a
-microVM that sleeps wakes for it. The flags are those of curl. Control characters in the answer are shown
-as escapes on a terminal.`,
+microVM that sleeps wakes for it. These flags mean what they mean to curl; it has no others.
+Control characters in the answer are shown as escapes on a terminal. The exit status is 1 where the
+endpoint answers in place of the app, because that cannot be reached.`,
 		Example: `  dormouse curl counter /
   dormouse curl counter /echo -d 'hello' -i
   dormouse curl 0c5b7f6e /api/items -X DELETE -H 'accept: application/json'
@@ -49,7 +50,8 @@ as escapes on a terminal.`,
 	flags.StringVarP(&f.file, "output", "o", "", "write the answer to this file; - is standard output")
 	flags.BoolVarP(&f.fail, "fail", "f", false, "exit with status 1 for an answer of 400 and more")
 	flags.IntVar(&f.port, "port", defaultPort, "port of the app in the microVM")
-	flags.DurationVarP(&f.limit, "max-time", "m", 0, "give up after this time; 0 = never")
+	flags.VarP(&f.limit, "max-time", "m", "give up after this time, in seconds or as 1m30s; 0 = never")
+	flags.BoolP("silent", "s", false, "as ever: there is no progress meter")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.hasBody = cmd.Flags().Changed("data") || cmd.Flags().Changed("json") // it may be empty
 		if f.file == "-" {
@@ -65,7 +67,7 @@ as escapes on a terminal.`,
 		}
 		ctx := cmd.Context()
 		if f.limit > 0 {
-			limited, cancel := context.WithTimeout(ctx, f.limit)
+			limited, cancel := context.WithTimeout(ctx, time.Duration(f.limit))
 			defer cancel()
 			ctx = limited
 		}
@@ -106,8 +108,8 @@ func (s *session) curl(ctx context.Context, name, path string, f curlFlags) erro
 	if err := f.print(s.screen, response); err != nil {
 		return err
 	}
-	s.explainAnswer(response, vm, f.port)
-	if f.fail && response.StatusCode >= http.StatusBadRequest {
+	ofApp := !s.explainAnswer(response, vm, f.port)
+	if !ofApp || f.fail && response.StatusCode >= http.StatusBadRequest {
 		return exitFailed
 	}
 	return nil

@@ -10,11 +10,11 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
-// explainAnswer says in words what the endpoint, not the app, has answered.
-func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOutput, port int) {
+// explainAnswer says in words what the endpoint, not the app, has answered, and tells whether it did.
+func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOutput, port int) bool {
 	code := response.Header.Get("X-Aws-Proxy-Error")
 	if code == "" {
-		return
+		return false
 	}
 	id := shortID(vm.MicrovmId)
 	var why string
@@ -35,6 +35,7 @@ func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOu
 		why = terminal.SafeLine(code)
 	}
 	s.screen.Notef("dormouse: HTTP %d from the endpoint: %s", response.StatusCode, why)
+	return true
 }
 
 func (f *curlFlags) print(screen *terminal.Screen, response *http.Response) (err error) {

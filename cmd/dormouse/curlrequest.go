@@ -3,12 +3,38 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// curlTime is a length of time as curl takes it, a number of seconds, or as every other verb does.
+type curlTime time.Duration
+
+func (c *curlTime) Type() string { return "time" }
+
+func (c *curlTime) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return time.Duration(*c).String()
+}
+
+func (c *curlTime) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d, err = time.ParseDuration(text + "s")
+	}
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no time such as 5, 0.5 or 1m30s", text)
+	}
+	*c = curlTime(d)
+	return nil
+}
 
 // request is what the flags ask for.
 func (f *curlFlags) request(ctx context.Context, endpoint, path string) (*http.Request, error) {

@@ -50,7 +50,7 @@ func openDataDir(dir string) (unlock func(), err error) {
 	}
 	if !takeLock(lock) {
 		lock.Close()
-		return nil, fmt.Errorf("another dormouse serves from %s: stop it, or choose another --data-dir", dir)
+		return nil, fmt.Errorf("another dormouse serves from %s: end it with dormouse down, or choose another --data-dir", dir)
 	}
 	if err := errors.Join((&announcement{dir: dir}).forget(), writePID(lock)); err != nil {
 		lock.Close()

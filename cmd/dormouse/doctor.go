@@ -36,7 +36,7 @@ each. The exit status is 1 if microVMs cannot run here.`,
 		}
 		return err
 	}
-	cmd.Flags().StringVar(&assetsDir, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	cmd.Flags().StringVar(&assetsDir, "assets", assets.DefaultDir(), "folder that make setup filled")
 	portableDefault(cmd.Flags(), "assets", "~/.cache/dormouse")
 	return cmd
 }

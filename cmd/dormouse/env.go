@@ -38,6 +38,7 @@ The access key is the oldest one of the default account, or of --account, or the
 		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account to act as")
+	completeAccounts(cmd)
 	cmd.Flags().StringVar(&credential, "credentials", "", "id of the access key to use")
 	return cmd
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,7 +92,7 @@ func printEvents(screen *terminal.Screen, events []extension.Event, phases bool,
 	}
 	rows := make([][]string, len(events))
 	for i, e := range events {
-		took, detail := "", terminal.SafeLine(e.Detail)
+		took, detail := "", terminal.SafeLine(sizes.ReplaceAllStringFunc(e.Detail, sizeInWords))
 		if len(e.Phases) > 0 {
 			took = terminal.Total(phasesOf(e))
 		}
@@ -103,6 +106,17 @@ func printEvents(screen *terminal.Screen, events []extension.Event, phases bool,
 	}
 	last := map[bool]string{false: "DETAIL", true: "PHASES"}[phases]
 	screen.Table([]string{"TIME", "OF", "WHAT", "STATE", "TOOK", "CAUSE", last}, rows)
+}
+
+// sizes are those that the daemon tells in bytes.
+var sizes = regexp.MustCompile(`\b[0-9]{1,18} bytes\b`)
+
+func sizeInWords(size string) string {
+	n, err := strconv.ParseInt(strings.TrimSuffix(size, " bytes"), 10, 64)
+	if err != nil {
+		return size
+	}
+	return terminal.Bytes(n)
 }
 
 func change(screen *terminal.Screen, e extension.Event) string {

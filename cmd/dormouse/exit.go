@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ var exitMeanings = []struct {
 	{exitNotFound, "no such microVM, image, version or build"},
 	{exitRefused, "the daemon refused: keys, quota, rate, state, or a value it does not accept"},
 	{exitUnreachable, "no daemon answers"},
-	{exitInterrupted, "interrupted with Ctrl-C; what goes on was said"},
+	{exitInterrupted, "interrupted with Ctrl-C; what goes on was said (not `logs --follow`, which ends like that: 0)"},
 }
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
@@ -56,8 +57,41 @@ func misused(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	usage := strings.TrimSuffix(cmd.UseLine(), " [flags]")
-	return &usageError{err.Error(), "usage: " + usage + "; see " + cmd.CommandPath() + " --help"}
+	hint := "usage: " + strings.TrimSuffix(cmd.UseLine(), " [flags]") + "; see " + cmd.CommandPath() + " --help"
+	var found *usageError
+	if errors.As(err, &found) && found.hint != "" {
+		hint += "\n  " + found.hint
+	}
+	return &usageError{err.Error(), hint}
+}
+
+// wrongArguments words what is wrong with how many arguments a verb has got.
+func wrongArguments(cmd *cobra.Command, args []string, err error) error {
+	if err == nil {
+		return nil
+	}
+	takes := strings.Fields(cmd.Use)[1:] // MICROVM [PATH], PATH -t NAME, MICROVM...
+	for i, name := range takes {
+		if strings.HasPrefix(name, "-") {
+			takes = takes[:i]
+			break
+		}
+	}
+	switch most := len(takes); {
+	case len(args) < most && !strings.HasPrefix(takes[len(args)], "["):
+		missing := strings.TrimSuffix(takes[len(args)], "...")
+		return &usageError{missing + " is missing", whereFound[strings.Split(missing, "[")[0]]}
+	case len(args) > most:
+		return fmt.Errorf("%q is too much", args[most])
+	}
+	return err
+}
+
+// whereFound says where to look for what a verb takes.
+var whereFound = map[string]string{
+	"MICROVM": "dormouse ps lists microVMs", "IMAGE": "dormouse images lists images",
+	"MICROVM|IMAGE": "dormouse ps lists microVMs, dormouse images lists images",
+	"ACCESS-KEY-ID": "dormouse credentials list lists access keys",
 }
 
 // knownVerb makes an unknown verb a mistake, and names those it may have been meant to be.
@@ -88,14 +122,21 @@ type failure struct {
 func (e *failure) Hint() string  { return e.hint }
 func (e *failure) Unwrap() error { return e.error }
 
+// forDaemon finds the command lines in an advice that are for a daemon.
+var forDaemon = regexp.MustCompile(`dormouse (up|down|run|images|ps)\b[^,;]*`)
+
 // report tells a person what went wrong and what to do about it, and returns the status to exit with.
-func report(to io.Writer, err error) exitStatus {
+// flags lead what is advised to the daemon that was meant.
+func report(to io.Writer, flags string, err error) exitStatus {
 	var status exitStatus
 	if err == nil || errors.As(err, &status) {
 		return status
 	}
 	text, hint, status := explain(err)
 	fmt.Fprintln(to, "dormouse: "+terminal.Safe(text))
+	if !strings.Contains(hint, flags) {
+		hint = forDaemon.ReplaceAllStringFunc(hint, func(line string) string { return line + flags })
+	}
 	if hint != "" {
 		fmt.Fprintln(to, "  "+terminal.Safe(hint))
 	}

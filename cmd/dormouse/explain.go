@@ -39,8 +39,12 @@ func explain(err error) (text, hint string, status exitStatus) {
 		return text, "start one: dormouse up", exitUnreachable
 	case errors.As(err, &refusal):
 		return explainRefusal(err, refusal, hint)
-	case connection.Unreachable(err):
-		return "no daemon answers: " + text, "start it: dormouse up", exitUnreachable
+	}
+	if address, is := connection.Unreachable(err); is {
+		if address == "" { // its name is unknown
+			return "no daemon answers: " + text, "start it: dormouse up", exitUnreachable
+		}
+		return "no daemon answers at " + address, "start it: dormouse up", exitUnreachable
 	}
 	return text, hint, status
 }
@@ -63,6 +67,8 @@ func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, ex
 			return "the server has no such operation: " + text, orElse(hint, "is it a Dormouse of this version?"), exitFailed
 		}
 		return text, hint, exitNotFound
+	case http.StatusPaymentRequired:
+		return text, orElse(hint, "what there is: dormouse ps, dormouse images; limits are flags of the daemon: dormouse serve --help"), exitRefused
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return text, orElse(hint, "are these the keys of this daemon? see dormouse env"), exitRefused
 	case http.StatusTooManyRequests:

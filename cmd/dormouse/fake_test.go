@@ -131,8 +131,8 @@ func dormouseIn(ctx context.Context, args ...string) result {
 	root.SetOut(&out)
 	root.SetErr(&errOut)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	status := report(&errOut, err)
+	verb, err := root.ExecuteContextC(ctx)
+	status := report(&errOut, daemonFlags(verb), err)
 	return result{out.String(), errOut.String(), status}
 }
 

@@ -71,6 +71,7 @@ func TestOutputForPeople(t *testing.T) {
 		{At: before(0), Subject: firstVM, Operation: "launch", From: "PENDING", To: "RUNNING", Cause: "api", Phases: []extension.Phase{
 			{Name: "queue", Seconds: 0.0001}, {Name: "disk", Seconds: 0.004}, {Name: "vmm", Seconds: 0.06}, {Name: "load", Seconds: 0.02}, {Name: "agent", Seconds: 0.13}}},
 		{At: before(time.Minute), Subject: fakeImageARN("counter"), Operation: "build 1.0", From: "CREATING", To: "CREATE_FAILED", Cause: "build", Detail: evil},
+		{At: before(time.Minute), Subject: firstVM, Operation: "suspend", From: "SUSPENDING", To: "SUSPENDED", Cause: "idle", Detail: "8178892 bytes dirty"},
 		{At: before(2 * time.Minute), Subject: fakeImageARN("counter"), Operation: "create", To: "CREATING", Cause: "api"},
 	}
 	printEvents(screen, events, false, time.UTC)

@@ -20,7 +20,7 @@ func inspectCommand() *cobra.Command {
 		Use:   "inspect MICROVM|IMAGE[:VERSION]",
 		Short: "Show all about a microVM or an image, and where its time went",
 		Long: `Show all about a microVM, with the phases of its last launch, suspend and resume; or about an image, with
-its versions and the phases of its last build.`,
+its versions, the phases of its last build and its live microVMs.`,
 		Example: `  dormouse inspect 0c5b7f6e
   dormouse inspect counter
   dormouse inspect 0c5b7f6e --output json`,
@@ -113,8 +113,8 @@ func (v *microVMView) print(screen *terminal.Screen, now time.Time) {
 		{"idle", idleWords(vm.IdlePolicy)},
 		{"size", sizeWords(d)},
 		{"on disk", diskWords(d)},
-		{"ingress", connectorWords(vm.IngressNetworkConnectors)},
-		{"egress", connectorWords(vm.EgressNetworkConnectors)},
+		{"ingress", ingress.names(vm.IngressNetworkConnectors)},
+		{"egress", egress.names(vm.EgressNetworkConnectors)},
 		{"role", terminal.SafeLine(value(vm.ExecutionRoleArn))},
 	}
 	screen.Card(pairs)
@@ -132,6 +132,9 @@ func ago(at *awsapi.Timestamp, now time.Time) string {
 	return terminal.Ago(at.Time, now)
 }
 
+// memoryBurst is how many times the memory of its image a guest sees (spec/behaviour.md 4.3, "peak").
+const memoryBurst = 4
+
 func sizeWords(d *extension.MicroVM) string {
 	if d.MemoryMiB == nil || d.CPUs == nil {
 		return ""
@@ -140,5 +143,6 @@ func sizeWords(d *extension.MicroVM) string {
 	if *d.CPUs == 1 {
 		cpus = "1 CPU"
 	}
-	return terminal.Bytes(int64(*d.MemoryMiB)<<20) + " of memory, " + cpus
+	peak := int64(*d.MemoryMiB) << 20
+	return fmt.Sprintf("%s of memory, up to %s for a while, %s", terminal.Bytes(peak/memoryBurst), terminal.Bytes(peak), cpus)
 }

@@ -36,7 +36,24 @@ func (s *session) inspectImage(ctx context.Context, image reference.Image, asJSO
 	if asJSON {
 		return s.screen.JSON(view)
 	}
-	view.print(s.screen, time.Now())
+	now := time.Now()
+	view.print(s.screen, now)
+	return s.printLive(ctx, image, now)
+}
+
+// printLive lists the live microVMs of an image, which are inspected each for itself.
+func (s *session) printLive(ctx context.Context, image reference.Image, now time.Time) error {
+	items, err := s.microVMs(ctx, []string{image.String()}, false)
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	vms, err := s.details(ctx, items)
+	if err != nil {
+		return err
+	}
+	s.screen.Printf("\n")
+	printMicroVMs(s.screen, vms, false, false, now)
+	s.screen.Notef("where the time of one went: %s", s.command("inspect %s", shortID(items[0].MicrovmId)))
 	return nil
 }
 
@@ -90,17 +107,4 @@ func diskWords(d *extension.MicroVM) string {
 		parts = append(parts, "saved memory "+terminal.Bytes(*d.CheckpointBytes))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// connectorWords names connectors as flags take them.
-func connectorWords(arns []string) string {
-	words := make([]string, len(arns))
-	for i, text := range arns {
-		words[i] = terminal.SafeLine(text)
-		if _, name, managed := strings.Cut(text, ":aws-network-connector:"); managed {
-			name, _, _ = strings.Cut(strings.ToLower(name), "_")
-			words[i] = terminal.SafeLine(name)
-		}
-	}
-	return strings.Join(words, ", ")
 }

@@ -31,14 +31,14 @@ type installation struct {
 // install finds it all, or says what to do about what is missing.
 func install(ctx context.Context, o serveOptions, log *slog.Logger) (in installation, err error) {
 	if in.assets, err = assets.Open(o.assets); err != nil {
-		return in, err
+		return in, fmt.Errorf("--assets %s: %w", o.assets, err)
 	}
 	accelerator, err := chooseAccelerator(ctx, o.accelerator, log)
 	if err != nil {
 		return in, err
 	}
 	if in.driver, err = qemu.New(ctx, "", accelerator); err != nil {
-		return in, err
+		return in, &failure{err, "what this host lacks: dormouse doctor"}
 	}
 	in.boot = microvm.BootConfig{Kernel: in.assets.Kernel.Image, Initrd: in.assets.Initramfs.Path}
 	kernel := in.assets.Kernel.Digest

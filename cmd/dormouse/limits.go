@@ -32,11 +32,11 @@ or NAME=off, as in aws,memory-gib=64; none by default`)
 func (l *limits) parse() (awsapi.Rates, store.Quotas, error) {
 	rates, err := awsapi.ParseRates(l.rates, extension.Operations...)
 	if err != nil {
-		return nil, store.Quotas{}, fmt.Errorf("--rate-limits: %w", err)
+		return nil, store.Quotas{}, usagef("--rate-limits: %v", err)
 	}
 	quotas, err := parseQuotas(l.quotas)
 	if err != nil {
-		return nil, store.Quotas{}, fmt.Errorf("--quotas: %w", err)
+		return nil, store.Quotas{}, usagef("--quotas: %v", err)
 	}
 	return rates, quotas, nil
 }

@@ -39,5 +39,5 @@ func TestMistakesInLimitsAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, "--quotas: ", bad)
 	}
 	_, _, err := (&limits{rates: []string{"Run=1"}}).parse()
-	require.EqualError(t, err, `--rate-limits: there is no operation "Run"`)
+	require.EqualError(t, err, `--rate-limits: there is no operation "Run"; is it RunMicrovm?`)
 }

@@ -127,8 +127,13 @@ func (s *session) copyLog(ctx context.Context, in extension.LogsInput, f *logsFl
 		err = copyAppLog(s.screen, from)
 	default:
 		out, flush := s.screen.Stranger()
+		rest := func() error { return nil }
+		if in.Kind == extension.VMMLog {
+			without := &withoutLine{to: out, line: harmless}
+			out, rest = without, without.flush
+		}
 		if _, err = io.Copy(out, from); err == nil {
-			err = flush()
+			err = errors.Join(rest(), flush())
 		}
 	}
 	if err == nil && !read.seen && s.screen.Interactive() {

@@ -27,8 +27,8 @@ func main() {
 	// A second Ctrl-C ends what does not heed the first. SIGTERM may come twice, from a second `dormouse down`.
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	root := rootCommand()
-	err := root.ExecuteContext(ctx)
-	os.Exit(int(report(root.ErrOrStderr(), err)))
+	verb, err := root.ExecuteContextC(ctx)
+	os.Exit(int(report(root.ErrOrStderr(), daemonFlags(verb), err)))
 }
 
 // Groups of verbs in the help.
@@ -74,15 +74,25 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
 	for _, verb := range verbs {
 		verb.GroupID = group
+		verb.SuggestFor = knownElsewhere[verb.Name()]
 		root.AddCommand(verb)
 		checkArguments(verb)
 	}
 }
 
+// knownElsewhere are words of other tools for what a verb does, or does instead.
+var knownElsewhere = map[string][]string{
+	"curl": {"exec", "shell", "ssh", "call"}, "logs": {"exec", "shell", "ssh", "attach"}, "suspend": {"stop", "pause", "sleep"},
+	"resume": {"wake", "unpause"}, "rm": {"delete", "remove", "kill", "terminate", "rmi"}, "ps": {"ls", "list", "status"},
+	"run": {"launch", "create"}, "up": {"start", "daemon"}, "down": {"stop", "shutdown"},
+}
+
 // checkArguments has arguments that a verb does not take reported as misuse.
 func checkArguments(verb *cobra.Command) {
 	if check := verb.Args; check != nil {
-		verb.Args = func(cmd *cobra.Command, args []string) error { return misused(cmd, check(cmd, args)) }
+		verb.Args = func(cmd *cobra.Command, args []string) error {
+			return misused(cmd, wrongArguments(cmd, args, check(cmd, args)))
+		}
 	}
 	for _, part := range verb.Commands() {
 		checkArguments(part)

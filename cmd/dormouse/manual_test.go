@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
 )
 
 // reference is the manual of the command line, made of the verbs themselves.
@@ -15,6 +16,12 @@ const referenceFile = "../../docs/cli.md"
 
 // TestTheReferenceIsCurrent compares docs/cli.md with the verbs; `go generate ./cmd/dormouse` writes it.
 func TestTheReferenceIsCurrent(t *testing.T) { goldenFile(t, referenceFile, manual(rootCommand())) }
+
+func TestUsagesHaveNoBackQuotes(t *testing.T) { // pflag takes what is between them for the kind of value
+	for _, verb := range rootCommand().Commands() {
+		verb.Flags().VisitAll(func(f *pflag.Flag) { require.NotContains(t, f.Usage, "`", "%s --%s", verb.Name(), f.Name) })
+	}
+}
 
 func manual(root *cobra.Command) string {
 	var b strings.Builder
@@ -71,7 +78,7 @@ func describeFlag(f *pflag.Flag) string {
 	if unset[value] {
 		value = ""
 	}
-	return fmt.Sprintf("| `%s` | %s | %s |\n", strings.ReplaceAll(name, "|", `\|`), strings.ReplaceAll(usage, "|", `\|`), value)
+	return fmt.Sprintf("| `%s` | %s | %s |\n", strings.ReplaceAll(name, "|", `\|`), strings.NewReplacer("|", `\|`, "\n", " ").Replace(usage), value)
 }
 
 // unset are defaults that say nothing.

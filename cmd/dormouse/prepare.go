@@ -37,7 +37,7 @@ build starts from. ` + "`make setup`" + ` does this once; the daemon does it by 
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that make setup filled")
 	portableDefault(f, "assets", "~/.cache/dormouse")
 	f.StringVar(&o.accelerator, "accelerator", "auto", "how guests run: auto, kvm or tcg")
 	f.StringVar(&o.kernel, "kernel", "", "guest kernel, instead of the one set-up unpacked")

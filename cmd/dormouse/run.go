@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		}
 		vm, err := s.start(cmd.Context(), in, f.wait)
 		if err != nil {
-			return err
+			return s.adviseVersions(image, err)
 		}
 		switch {
 		case output.json():
@@ -60,6 +61,15 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		return nil
 	}
 	return cmd
+}
+
+// adviseVersions says where to look when an image that is there has nothing to start.
+func (s *session) adviseVersions(image reference.Image, err error) error {
+	var refusal *awsapi.Error
+	if !errors.As(err, &refusal) || refusal.Code != awsapi.ResourceNotFoundException {
+		return err
+	}
+	return &failure{err, fmt.Sprintf("its versions: %s; what became of the last: %s", s.command("images %s", image.Name), s.command("logs --build %s", image.Name))}
 }
 
 // start launches a microVM.

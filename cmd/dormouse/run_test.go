@@ -106,6 +106,7 @@ func TestSizesAndPortsAreRead(t *testing.T) {
 	for _, text := range []string{"", "g", "-1", "0", "1.5g", "1t", "99999999999"} {
 		require.Error(t, new(memorySize).Set(text), text)
 	}
+	require.EqualError(t, new(memorySize).Set("3g"), "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g")
 	ports, err := parsePorts([]string{"80", "8000-8100", "all"})
 	require.NoError(t, err)
 	text, err := json.Marshal(ports)

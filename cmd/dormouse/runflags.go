@@ -45,10 +45,13 @@ func (f *runFlags) add(cmd *cobra.Command) {
 
 // input is the call that the flags ask for.
 func (f *runFlags) input(ctx context.Context, s *session, image reference.Image) (*awsapi.RunMicrovmInput, error) {
-	in := &awsapi.RunMicrovmInput{
-		ImageIdentifier:          image.ARN,
-		IngressNetworkConnectors: connectors(s.Region, f.ingress, "INGRESS"),
-		EgressNetworkConnectors:  connectors(s.Region, f.egress, "EGRESS"),
+	in := &awsapi.RunMicrovmInput{ImageIdentifier: image.ARN}
+	var err error
+	if in.IngressNetworkConnectors, err = ingress.arns(s.Region, f.ingress); err != nil {
+		return nil, err
+	}
+	if in.EgressNetworkConnectors, err = egress.arns(s.Region, f.egress); err != nil {
+		return nil, err
 	}
 	if image.Version != "" && f.version != "" && image.Version != reference.Version(f.version) {
 		return nil, usagef("two versions: %s and --image-version %s", image, f.version)
@@ -56,11 +59,9 @@ func (f *runFlags) input(ctx context.Context, s *session, image reference.Image)
 	if version := orElse(image.Version, reference.Version(f.version)); version != "" {
 		in.ImageVersion = &version
 	}
-	idle, err := parseIdle(f.idle)
-	if err != nil {
+	if in.IdlePolicy, err = parseIdle(f.idle); err != nil {
 		return nil, err
 	}
-	in.IdlePolicy = idle
 	if f.lifetime != 0 {
 		in.MaximumDurationInSeconds = new(int32(f.lifetime / time.Second))
 	}
@@ -115,21 +116,6 @@ func readUpTo(name string, limit int64) ([]byte, error) {
 		from = file
 	}
 	return io.ReadAll(io.LimitReader(from, limit+1))
-}
-
-// connectors makes ARNs of the short names of the service's own connectors.
-func connectors(region string, names []string, direction string) (arns []string) {
-	for _, name := range names {
-		if !strings.HasPrefix(name, "arn:") {
-			name = strings.ToUpper(name)
-			if !strings.HasSuffix(name, "_"+direction) {
-				name += "_" + direction
-			}
-			name = managedConnector(region, name)
-		}
-		arns = append(arns, name)
-	}
-	return arns
 }
 
 // idleWords says what an idle policy does.

@@ -82,13 +82,13 @@ ends it at once, and what runs then goes on for the next start to take over.`,
 // add gives a verb the flags of the daemon.
 func (o *serveOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that `make setup` filled")
+	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that make setup filled")
 	portableDefault(f, "assets", "~/.cache/dormouse")
 	f.StringVar(&o.listenAPI, "listen-api", "127.0.0.1:7070", "address of the API")
 	f.StringVar(&o.listenEndpoint, "listen-endpoint", endpoint.DefaultListen, "address of microVM endpoints; each VM also gets an address of its own in 127/8, on the same port")
 	f.StringVar(&o.listenS3, "listen-s3", "127.0.0.1:7071", "address of the embedded S3")
 	f.StringVar(&o.endpointDomain, "endpoint-domain", endpoint.DefaultDomain, "domain of which each VM's endpoint id is a host name")
-	f.StringVar(&o.region, "region", "us-east-1", "region that `dormouse env` sets; the API serves every region")
+	f.StringVar(&o.region, "region", "us-east-1", "region that dormouse env sets; the API serves every region")
 	f.StringVar(&o.s3.Endpoint, "s3-endpoint", "", "URL of an external S3 to fetch artifacts from, instead of the embedded one")
 	f.StringVar(&o.s3.Region, "s3-region", "", "region of the external S3")
 	f.BoolVar(&o.s3.PathStyle, "s3-path-style", true, "put the bucket in the path, for the external S3")
@@ -166,7 +166,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("--listen-endpoint %s: %w", o.listenEndpoint, err)
 	}
 	pageKey, err := records.PageTokenKey(ctx, clock.Now())
 	if err != nil {

@@ -31,17 +31,21 @@ func connect(cmd *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen := cmd.Flags().Changed("data-dir")
-	settings, err := connection.Find(dir, chosen, os.Getenv)
+	settings, err := connection.Find(dir, cmd.Flags().Changed("data-dir"), os.Getenv)
 	if err != nil {
 		return nil, err
 	}
 	c := connection.New(settings)
-	s := &session{Connection: c, screen: screenOf(cmd), find: reference.Finder{Lists: c.API}}
-	if chosen {
-		s.flags = " --data-dir " + shellWord(dir)
+	return &session{Connection: c, screen: screenOf(cmd), find: reference.Finder{Lists: c.API}, flags: daemonFlags(cmd)}, nil
+}
+
+// daemonFlags are those that lead a pasted command to the daemon that a verb was typed for.
+func daemonFlags(cmd *cobra.Command) string {
+	dir, err := dataDir(cmd)
+	if err != nil || !cmd.Flags().Changed("data-dir") {
+		return ""
 	}
-	return s, nil
+	return " --data-dir " + shellWord(dir)
 }
 
 // orEnded takes the result of a search for a microVM, and where an image has no live one, the one of it

@@ -71,7 +71,7 @@ func TestUpSaysWhyTheDaemonDoesNotStart(t *testing.T) {
 	require.EqualError(t, err, "the daemon ended:\n    dormouse: assets are missing: run make setup")
 	_, hint, status := explain(err)
 	require.Equal(t, exitFailed, status)
-	require.Contains(t, hint, "dormouse doctor")
+	require.Equal(t, "its log: "+b.logFile(), hint)
 }
 
 func TestUpIsContentWithADaemonThatWasFaster(t *testing.T) {

@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
-	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
@@ -16,8 +16,6 @@ const defaultIdle = "15m,8h,auto"
 
 // span words a length of time as flags take it.
 func span(d time.Duration) string { return terminal.Span(d) }
-
-func managedConnector(region, name string) string { return arn.ManagedConnector(region, name).String() }
 
 // parseIdle reads IDLE[,ASLEEP[,auto|manual]], or off.
 func parseIdle(text string) (*awsapi.IdlePolicy, error) {
@@ -96,8 +94,22 @@ func (m *memorySize) Set(text string) error {
 	if err != nil || n <= 0 || n*unit > 1<<30 {
 		return fmt.Errorf("%q is no size such as 512m or 2g", text)
 	}
-	*m = memorySize(n * unit)
+	size := memorySize(n * unit)
+	if !slices.Contains(awsapi.MemorySizesMiB, int32(size)) {
+		return fmt.Errorf("%s is none of the sizes there are: %s", text, memorySizes())
+	}
+	*m = size
 	return nil
+}
+
+// memorySizes names the sizes there are, as flags take them.
+func memorySizes() string {
+	texts := make([]string, len(awsapi.MemorySizesMiB))
+	for i, mib := range awsapi.MemorySizesMiB {
+		size := memorySize(mib)
+		texts[i] = size.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 // memoryOf is the memory of an image version.

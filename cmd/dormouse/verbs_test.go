@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 )
@@ -72,7 +73,7 @@ func TestCurlTakesFlagsAsCurlDoes(t *testing.T) {
 		fmt.Fprint(w, "answer")
 	})
 	t.Chdir(t.TempDir())
-	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-"))
+	require.Equal(t, "answer", ok(t, "curl", "counter", "/", "-d", "", "-H", "Host: example.org", "-H", "x-a: 1", "-H", "X-A: 2", "-H", "user-agent: me", "-o", "-", "-s", "-m", "5"))
 	require.Equal(t, []string{"POST", "example.org", "me"}, []string{got.Method, got.Host, got.Header.Get("user-agent")})
 	require.Equal(t, []string{"1", "2"}, got.Header["X-A"])
 	require.NoFileExists(t, "-")
@@ -86,7 +87,7 @@ func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 	})
 	r := dormouse(t, "curl", "counter", "/", "--port", "81")
-	require.Zero(t, r.status)
+	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.err, "HTTP 502 from the endpoint: nothing listens on port 81 in the microVM")
 }
 
@@ -160,18 +161,31 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		err    string
 	}{
 		"imagse":                  {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
+		"stop":                    {exitUsage, "did you mean suspend, down?"},
+		"exec":                    {exitUsage, "did you mean curl, logs?"},
+		"delete":                  {exitUsage, "did you mean rm?"},
 		"ps --nope":               {exitUsage, "see dormouse ps --help"},
-		"run":                     {exitUsage, "see dormouse run --help"},
-		"run counter --idle 5s":   {exitUsage, "the shortest time is 60s"},
-		"run counter --memory 1g": {exitUsage, "counter:1.0 has 512m of memory, not 1g"},
-		"run nope":                {exitNotFound, "dormouse: no image is called \"nope\"\n  see them all: dormouse images"},
-		"curl counter /":          {exitNotFound, "dormouse: image counter has no live microVM\n  start one: dormouse run counter"},
-		"inspect " + firstVM:      {exitNotFound, "MicroVM not found: " + firstVM + " (ResourceNotFoundException)"},
-		"build " + t.TempDir():    {exitFailed, "has no Dockerfile"},
-		"build /no/such/folder":   {exitUsage, "there is no folder /no/such/folder"},
-		"images -o yaml":          {exitUsage, "it is text or json"},
-		"events -n -1":            {exitUsage, "not negative"},
-		"logs counter --tail -5":  {exitUsage, "not negative"},
+		"run":                     {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},
+		"rm":                      {exitUsage, "dormouse: MICROVM|IMAGE[:VERSION] is missing"},
+		"suspend":                 {exitUsage, "dormouse: MICROVM is missing"},
+		"build":                   {exitUsage, "dormouse: PATH is missing"},
+		"run counter web":         {exitUsage, "dormouse: \"web\" is too much\n  usage: dormouse run"},
+		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
+		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
+		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
+		"build " + buildable(t) + " --egress none": {exitUsage, "dormouse: --egress: there is no connector \"none\": it is internet, or the ARN of a connector"},
+		"curl counter / -m x":                      {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
+		"up --rate-limits Run=1":                   {exitUsage, "is it RunMicrovm?"},
+		"run counter --idle 5s":                    {exitUsage, "the shortest time is 60s"},
+		"run counter --memory 1g":                  {exitUsage, "counter:1.0 has 512m of memory, not 1g"},
+		"run nope":                                 {exitNotFound, "dormouse: no image is called \"nope\"\n  see them all: dormouse images"},
+		"curl counter /":                           {exitNotFound, "dormouse: image counter has no live microVM\n  start one: dormouse run counter"},
+		"inspect " + firstVM:                       {exitNotFound, "MicroVM not found: " + firstVM + " (ResourceNotFoundException)"},
+		"build " + t.TempDir():                     {exitUsage, "has no Dockerfile\n  an image is built from"},
+		"build /no/such/folder":                    {exitUsage, "dormouse: there is no folder /no/such/folder"},
+		"images -o yaml":                           {exitUsage, "it is text or json"},
+		"events -n -1":                             {exitUsage, "not negative"},
+		"logs counter --tail -5":                   {exitUsage, "not negative"},
 	} {
 		r := dormouse(t, strings.Fields(line)...)
 		require.Equal(t, want.status, r.status, line)
@@ -185,17 +199,31 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://127.0.0.1:1")
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
-	require.Contains(t, r.err, "start it: dormouse up")
+	require.Equal(t, "dormouse: no daemon answers at 127.0.0.1:1\n  start it: dormouse up\n", r.err)
 
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "")
 	r = dormouse(t, "ps")
 	require.Equal(t, exitUnreachable, r.status)
 	require.Contains(t, r.err, "no daemon serves from")
+	elsewhere := t.TempDir()
+	r = dormouse(t, "ps", "--data-dir", elsewhere)
+	require.Equal(t, result{"", "dormouse: no daemon serves from " + elsewhere + "\n  start one: dormouse up --data-dir " + elsewhere + "\n", exitUnreachable}, r)
 	require.Equal(t, exitInterrupted, func() exitStatus {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		return report(io.Discard, ctx.Err())
+		return report(io.Discard, "", ctx.Err())
 	}())
+}
+
+func TestRefusalsWithAWayOutSayWhereItIs(t *testing.T) {
+	s := &session{flags: " --data-dir x"}
+	err := s.adviseVersions(reference.Image{Name: "counter"}, awsapi.NotFound("No active version found for MicroVM image counter"))
+	_, hint, status := explain(err)
+	require.Equal(t, exitNotFound, status)
+	require.Equal(t, "its versions: dormouse images counter --data-dir x; what became of the last: dormouse logs --build counter --data-dir x", hint)
+	_, hint, status = explain(awsapi.QuotaExceeded("too many"))
+	require.Equal(t, exitRefused, status)
+	require.Contains(t, hint, "dormouse ps, dormouse images")
 }
 
 func TestInspectTellsProgramsTheSame(t *testing.T) {
@@ -219,6 +247,10 @@ func TestInspectTellsProgramsTheSame(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(ok(t, "inspect", "counter", "--output", "json")), &image))
 	require.Equal(t, []any{"counter", "1.0", buildUUID}, []any{image.Image.Name, image.Versions[0].ImageVersion, image.Build.BuildID})
 	require.Contains(t, ok(t, "inspect", "0c5b"), "last launch  200 ms")
+	require.Contains(t, ok(t, "inspect", "0c5b"), "512 MiB of memory, up to 2 GiB for a while, 1 CPU\n")
+	r := dormouse(t, "inspect", "counter")
+	require.Contains(t, r.out, "0c5b7f6e   counter:1.0   RUNNING")
+	require.Contains(t, r.err, "where the time of one went: dormouse inspect 0c5b7f6e\n")
 	require.Contains(t, ok(t, "inspect", "counter"), "last build  version 1.0, SUCCESSFUL, 12.5 s")
 	require.Contains(t, ok(t, "images", "counter"), "1.0       SUCCESSFUL   ACTIVE   512m")
 	require.Equal(t, exitNotFound, dormouse(t, "inspect", "counter:7").status)
@@ -231,6 +263,7 @@ func TestCompletionKnowsTheDaemon(t *testing.T) {
 	require.Contains(t, ok(t, "__complete", "curl", ""), "0c5b7f6e\tcounter RUNNING\n")
 	require.Contains(t, ok(t, "__complete", "run", ""), "counter\timage CREATED\n")
 	require.Contains(t, ok(t, "__complete", "inspect", ""), "counter\timage CREATED\n")
+	require.Contains(t, ok(t, "__complete", "run", "counter:"), "counter:1.0\tSUCCESSFUL ACTIVE\n")
 	t.Setenv("AWS_ENDPOINT_URL_LAMBDA_MICROVMS", "http://127.0.0.1:1")
 	require.Equal(t, ":4\n", ok(t, "__complete", "curl", ""), "no daemon, no word")
 	require.Contains(t, ok(t, "completion", "bash"), "dormouse")

@@ -101,7 +101,7 @@ func (s *session) each(ctx context.Context, names []string, do func(name string)
 		if len(names) == 1 {
 			return err
 		}
-		if status := report(s.screen.Err, err); first == nil {
+		if status := report(s.screen.Err, s.flags, err); first == nil {
 			first = status
 		}
 	}

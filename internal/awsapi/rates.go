@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func ParseRates(items []string, others ...string) (Rates, error) {
 		case !isPair:
 			return nil, fmt.Errorf("%q is neither aws nor Operation=RATE", item)
 		case Operations[operation] == nil && !slices.Contains(others, operation):
-			return nil, fmt.Errorf("there is no operation %q", operation)
+			return nil, unknownOperation(operation, append(slices.Collect(maps.Keys(Operations)), others...))
 		case value == "off":
 			delete(rates, operation)
 		default:
@@ -63,6 +64,18 @@ func ParseRates(items []string, others ...string) (Rates, error) {
 		}
 	}
 	return rates, nil
+}
+
+// unknownOperation names the operations that may have been meant, or all.
+func unknownOperation(given string, known []string) error {
+	slices.Sort(known)
+	near := slices.DeleteFunc(slices.Clone(known), func(name string) bool {
+		return given == "" || !strings.Contains(strings.ToLower(name), strings.ToLower(given))
+	})
+	if len(near) == 0 {
+		return fmt.Errorf("there is no operation %q; there are %s", given, strings.Join(known, ", "))
+	}
+	return fmt.Errorf("there is no operation %q; is it %s?", given, strings.Join(near, ", "))
 }
 
 func parseRate(text string) (Rate, error) {

@@ -46,7 +46,7 @@ func Check(ctx context.Context, cfg Config) []Finding {
 	}
 	identity, err := qemuIdentity(ctx, cfg.QEMU, accelerator)
 	return []Finding{
-		acceleratorFinding(accelerator, why),
+		acceleratorFinding(accelerator, why, openKVM()),
 		isolationFinding(accelerator),
 		qemuFinding(identity, err),
 		mke2fsFinding(findMke2fs()),

@@ -23,8 +23,8 @@ func TestEveryProblemHasAFixAndTheRightWeight(t *testing.T) {
 		finding Finding
 		want    Status
 	}{
-		{"KVM", acceleratorFinding(qemu.KVM, "why"), OK},
-		{"TCG", acceleratorFinding(qemu.TCG, "why"), Warn},
+		{"KVM", acceleratorFinding(qemu.KVM, "why", nil), OK},
+		{"TCG", acceleratorFinding(qemu.TCG, "why", nil), Warn},
 		{"hardware isolation", isolationFinding(qemu.KVM), OK},
 		{"software isolation", isolationFinding(qemu.TCG), Warn},
 		{"QEMU", qemuFinding("qemu 7.2.22 (Debian 1:7.2), microvm, tcg, cpu max", nil), OK},
@@ -114,4 +114,10 @@ func TestTheNearestFolderThatExistsIsTheOneThatCounts(t *testing.T) {
 	dir, err := existing(filepath.Join(parent, "a", "b"))
 	require.NoError(t, err)
 	require.Equal(t, parent, dir)
+}
+
+func TestADeviceClosedToTheUserIsOpenedByAGroup(t *testing.T) {
+	closed := acceleratorFinding(qemu.TCG, "why", &fs.PathError{Op: "open", Path: "/dev/kvm", Err: fs.ErrPermission})
+	require.Contains(t, closed.Fix, "usermod -aG kvm")
+	require.NotContains(t, acceleratorFinding(qemu.TCG, "why", fs.ErrNotExist).Fix, "usermod")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -18,13 +19,26 @@ const qemuMajor, qemuMinor = 7, 2
 
 const setupFix = "run `make setup`"
 
-func acceleratorFinding(accelerator qemu.Accelerator, why string) Finding {
+// acceleratorFinding takes what opening KVM's device gave, too.
+func acceleratorFinding(accelerator qemu.Accelerator, why string, opened error) Finding {
 	f := Finding{Name: "accelerator", Status: OK, Detail: fmt.Sprintf("%s: %s", accelerator, why)}
 	if accelerator == qemu.TCG {
 		f.Status = Warn
-		f.Fix = "for speed and isolation, use a host with hardware virtualization, where your user may open " + kvm.Device + " (group kvm)"
+		f.Fix = "for speed and isolation, use a host with hardware virtualization, where your user may open " + kvm.Device
+		if errors.Is(opened, fs.ErrPermission) {
+			f.Fix = "as root, run `usermod -aG kvm USER` for your user, then log in again"
+		}
 	}
 	return f
+}
+
+// openKVM tries whether this user may use KVM.
+func openKVM() error {
+	device, err := os.OpenFile(kvm.Device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return device.Close()
 }
 
 func isolationFinding(accelerator qemu.Accelerator) Finding {

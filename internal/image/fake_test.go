@@ -113,6 +113,9 @@ func (v vms) Bake(ctx context.Context, spec microvm.BakeSpec) (*snapshot.Image, 
 	v.spec = spec
 	for _, phase := range []string{"boot", "ready", "snapshot", "validate"} {
 		spec.Phase(phase)
+		if phase == "ready" {
+			spec.Warn("nobody listens")
+		}
 		v.clock.Advance(phaseTime)
 	}
 	if err := v.baked(ctx, spec); err != nil {
@@ -127,6 +130,7 @@ func (v vms) ForgetImage(imageID, version string) { v.forgotten = append(v.forgo
 type bases struct{}
 
 func (bases) Dir() string                 { return "/bases" }
+func (bases) Names() []string             { return []string{"debian:12", "python:3-slim"} }
 func (bases) Online(context.Context) bool { return false }
 
 type builder struct{ *world }

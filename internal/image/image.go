@@ -68,6 +68,8 @@ type Builder interface {
 type Bases interface {
 	// Dir is an OCI layout; blobs it has are not transferred out of a builder.
 	Dir() string
+	// Names are what Dockerfiles call them.
+	Names() []string
 	// Online tells whether builders use the registry itself instead.
 	Online(ctx context.Context) bool
 }

@@ -46,7 +46,9 @@ func TestABuildMakesAnActiveVersion(t *testing.T) {
 	log, err := os.ReadFile(LogFile(w.dir, b.ID))
 	require.NoError(t, err)
 	require.Contains(t, string(log), "==> Fetching s3://code/app.zip\n")
-	require.Contains(t, string(log), "RUN echo")
+	require.Contains(t, string(log), "==> Running the Dockerfile\n==> No registry is reachable: the base images are local ones, debian:12, python:3-slim\n#1 [1/1] RUN echo\n")
+	require.Contains(t, string(log), "==> Booting the image, which runs \"/app -v\"\n")
+	require.Contains(t, string(log), "==> Warning: nobody listens\n")
 	require.Contains(t, string(log), "The image is ready")
 }
 
@@ -115,6 +117,9 @@ func TestAFailedBuildTellsWhyAndLeavesOnlyItsLog(t *testing.T) {
 		}, "ARCHIVE_DOCKERFILE_NOT_FOUND", "ARCHIVE_DOCKERFILE_NOT_FOUND: The code artifact has no Dockerfile at the root of the archive."},
 		"a failing RUN": {func(w *world) { dockerfileFails(w, fmt.Errorf("%w: exit code: 1", buildkit.ErrDockerfile)) },
 			"CONTAINER_BUILD_FAILED", "The container image build failed."},
+		"a base image that is not there": {func(w *world) {
+			dockerfileFails(w, fmt.Errorf("%w: docker.io/library/fedora:44: not found", buildkit.ErrDockerfile))
+		}, "CONTAINER_BUILD_FAILED", "The container image build failed."},
 		"a full builder": {func(w *world) { dockerfileFails(w, buildkit.ErrDiskFull) },
 			"DISK_STORAGE_FULL", "DISK_STORAGE_FULL: The container image does not fit on the disk of the microVM or of the builder."},
 		"a full host": {func(w *world) { bakeFails(w, &os.PathError{Op: "write", Err: syscall.ENOSPC}) },
@@ -144,6 +149,8 @@ func TestAFailedBuildTellsWhyAndLeavesOnlyItsLog(t *testing.T) {
 			require.LessOrEqual(t, strings.Count(b.LogTail, "\n"), 50)
 			require.True(t, strings.HasSuffix(b.LogTail, "==> The build failed: "+c.text+"\n"), b.LogTail)
 			require.FileExists(t, LogFile(w.dir, b.ID))
+			last := "\n==> No registry is reachable: the base images are local ones, debian:12, python:3-slim\n==> The build failed: "
+			require.Equal(t, strings.Contains(name, "base image"), strings.Contains(b.LogTail, last), b.LogTail)
 			w.requireNothingLeft(i)
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
@@ -138,15 +139,28 @@ func (p *pipeline) runDockerfile(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, builder.Close()) }()
 	p.next("build", "Running the Dockerfile")
-	return p.m.runDockerfile(ctx, builder.Dial, buildkit.Build{
+	online := p.m.cfg.Bases.Online(ctx)
+	if !online {
+		p.noteBases()
+	}
+	err = p.m.runDockerfile(ctx, builder.Dial, buildkit.Build{
 		Context:   p.context(),
 		Out:       p.layout(),
 		Bases:     p.m.cfg.Bases.Dir(),
-		Online:    p.m.cfg.Bases.Online(ctx),
+		Online:    online,
 		MaxBytes:  p.size.DiskBytes,
 		Log:       p.log,
 		Exporting: func() { p.phases.Next("export") },
 	})
+	if !online && errors.Is(err, buildkit.ErrDockerfile) && strings.Contains(err.Error(), ": not found") {
+		p.noteBases()
+	}
+	return err
+}
+
+// noteBases tells which base images there are where the registry cannot be asked.
+func (p *pipeline) noteBases() {
+	p.log.note("No registry is reachable: the base images are local ones, %s", strings.Join(p.m.cfg.Bases.Names(), ", "))
 }
 
 // bake boots the root file system, lets the app become ready and takes the snapshot.
@@ -161,10 +175,11 @@ func (p *pipeline) bake(ctx context.Context, start rootfs.Start) (*snapshot.Imag
 			AllCapabilities: config.AllCapabilities,
 		},
 		Size: p.size, Hooks: config.Hooks, EgressConnectors: config.EgressConnectors,
-		Log: p.log,
+		Log:  p.log,
+		Warn: func(text string) { p.log.note("Warning: %s", text) },
 		Phase: func(name string) {
 			p.next(name, "%s", map[string]string{
-				"boot": "Booting the image", "ready": "Waiting for the application to be ready",
+				"boot": fmt.Sprintf("Booting the image, which runs %.200q", strings.Join(start.Args, " ")), "ready": "Waiting for the application to be ready",
 				"snapshot": "Taking the snapshot", "validate": "Validating a microVM from the snapshot",
 			}[name])
 		},

@@ -28,6 +28,7 @@ type BakeSpec struct {
 	EgressConnectors []string
 	Log              io.Writer         // what the app writes, and how it went
 	Phase            func(name string) // boot, ready, snapshot, validate
+	Warn             func(text string) // what its builder should know of, although it is no failure
 }
 
 // BakeError is a failure that lies in the image; its text is for users (spec/behaviour.md 4.2).
@@ -179,7 +180,7 @@ func (m *Manager) follow(ctx context.Context, s *session, log io.Writer, logged 
 // awaitReady polls /ready, or lets an app without that hook settle.
 func (m *Manager) awaitReady(ctx context.Context, s *session, spec BakeSpec, app *follower) error {
 	if !spec.Hooks.Ready.Enabled {
-		return m.settle(ctx, s, app)
+		return m.settle(ctx, s, spec, app)
 	}
 	return m.pollHook(ctx, s, "Ready", spec.Hooks.Port, spec.Hooks.Ready, app)
 }
@@ -223,11 +224,12 @@ func exitedEarly(code int) error {
 }
 
 // settle waits until the app listens on its default port, or for settleTime.
-func (m *Manager) settle(ctx context.Context, s *session, app *follower) error {
+func (m *Manager) settle(ctx context.Context, s *session, spec BakeSpec, app *follower) error {
 	settled, cancel := context.WithTimeoutCause(ctx, settleTime, errSettled)
 	defer cancel()
 	err := m.awaitPort(settled, s, settlePort, app)
 	if ctx.Err() == nil && errors.Is(context.Cause(settled), errSettled) {
+		spec.Warn(fmt.Sprintf("nothing listened on port %d within %s; the snapshot is taken anyway", settlePort, settleTime))
 		return nil
 	}
 	return err

@@ -204,8 +204,15 @@ func TestAnAppWithoutAReadyHookGetsTimeToListen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBake(t, &agent{forward: c.forward}, func(t *testing.T, m *Manager, s *session) {
 				began := time.Now()
-				require.NoError(t, m.awaitReady(t.Context(), s, BakeSpec{}, &follower{}))
+				var warned []string
+				spec := BakeSpec{Warn: func(text string) { warned = append(warned, text) }}
+				require.NoError(t, m.awaitReady(t.Context(), s, spec, &follower{}))
 				require.Equal(t, c.takes, time.Since(began))
+				if c.takes < settleTime {
+					require.Empty(t, warned)
+				} else {
+					require.Equal(t, []string{"nothing listened on port 8080 within 10s; the snapshot is taken anyway"}, warned)
+				}
 			})
 		})
 	}

@@ -169,5 +169,5 @@ func TestABuildThatFailsShowsWhy(t *testing.T) {
 	require.Equal(t, 1, status)
 	require.Contains(t, said, "RUN echo about to fail && ls /no-such-thing")
 	require.Contains(t, said, "ls: cannot access '/no-such-thing': No such file or directory")
-	require.Contains(t, said, "the build of broken:1.0 failed: The container image build failed.")
+	require.Contains(t, said, "the build of broken:1.0 failed: [2/2] RUN echo about to fail && ls /no-such-thing: exit code: 2")
 }

@@ -45,22 +45,32 @@ func (e *NoDockerfileError) Hint() string {
 	return "an image is built from a folder with a Dockerfile in it; examples/counter is one"
 }
 
+// Find checks that a folder can be built and returns where it really is. Errors: *NoFolderError and
+// *NoDockerfileError, among others.
+func Find(dir string) (root string, err error) {
+	root, err = filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", &NoFolderError{dir}
+	}
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return "", cmp.Or(err, fmt.Errorf("%s is not a folder", dir))
+	}
+	if info, err := os.Stat(filepath.Join(root, dockerfile)); errors.Is(err, fs.ErrNotExist) || (err == nil && info.IsDir()) {
+		return "", &NoDockerfileError{dir}
+	} else if err != nil {
+		return "", err
+	}
+	return root, nil
+}
+
 // Pack writes the zip of a folder. Names are slash-separated and relative to it, permissions and
 // times are kept, symbolic links stay links. The same folder makes the same zip.
 func Pack(ctx context.Context, dir string, to io.Writer) (Bundle, error) {
-	root, err := filepath.EvalSymlinks(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Bundle{}, &NoFolderError{dir}
-	}
+	root, err := Find(dir)
 	if err != nil {
-		return Bundle{}, err
-	}
-	if info, err := os.Stat(root); err != nil || !info.IsDir() {
-		return Bundle{}, cmp.Or(err, fmt.Errorf("%s is not a folder", dir))
-	}
-	if info, err := os.Stat(filepath.Join(root, dockerfile)); errors.Is(err, fs.ErrNotExist) || (err == nil && info.IsDir()) {
-		return Bundle{}, &NoDockerfileError{dir}
-	} else if err != nil {
 		return Bundle{}, err
 	}
 	ignored, err := readIgnored(root)

@@ -75,8 +75,14 @@ func onLoopback(address string) string {
 	return address
 }
 
-// Unreachable tells whether err says that nobody answered at all.
-func Unreachable(err error) bool {
+// Unreachable tells whether err says that nobody answered at all, and where, if that has an address.
+func Unreachable(err error) (address string, is bool) {
 	var network *net.OpError
-	return errors.As(err, &network) && network.Op == "dial"
+	if !errors.As(err, &network) || network.Op != "dial" {
+		return "", false
+	}
+	if network.Addr != nil {
+		address = network.Addr.String()
+	}
+	return address, true
 }

@@ -19,11 +19,13 @@ type Screen struct {
 
 	outTerminal, errTerminal bool
 	colours                  bool
+	width                    int // of the terminal, in columns; 0 where Out is none
 }
 
 // New looks at what out and err are. Colours need a terminal and no NO_COLOR (no-color.org).
 func New(out, err io.Writer) *Screen {
 	s := &Screen{Out: out, Err: err, outTerminal: isTerminal(out), errTerminal: isTerminal(err)}
+	s.width = widthOf(out)
 	s.colours = s.outTerminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return s
 }
@@ -31,6 +33,18 @@ func New(out, err io.Writer) *Screen {
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+func widthOf(stream any) int {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // Interactive tells whether a person looks at the results, rather than a program.

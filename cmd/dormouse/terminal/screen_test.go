@@ -30,6 +30,20 @@ func TestColoursLeaveColumnsInPlace(t *testing.T) {
 	require.Equal(t, plain.String(), strings.ReplaceAll(without, "\x1b[0m", ""))
 }
 
+func TestTheLastColumnKeepsToTheTerminal(t *testing.T) {
+	rows := [][]string{{"TERMINATED", "some words that are many and go on"}, {"fail", "a-word-that-is-longer-than-all-the-room-there-is"}}
+	for width, want := range map[int]string{
+		0: "STATE        WHY\nTERMINATED   some words that are many and go on\nfail         a-word-that-is-longer-than-all-the-room-there-is\n",
+		37: "STATE        WHY\nTERMINATED   some words that are many\n             and go on\n" +
+			"fail         a-word-that-is-longer-than-all-the-room-there-is\n",
+		20: "STATE\nTERMINATED\n    some words that\n    are many and go\n    on\nfail\n    a-word-that-is-longer-than-all-the-room-there-is\n",
+	} {
+		var out bytes.Buffer
+		(&Screen{Out: &out, width: width}).Table([]string{"STATE", "WHY"}, rows)
+		require.Equal(t, want, out.String(), width)
+	}
+}
+
 func TestNothingIsColouredWhereNobodyLooks(t *testing.T) {
 	var out bytes.Buffer
 	s := New(&out, &out)

@@ -26,7 +26,7 @@ import (
 type Mirror struct {
 	dir       string
 	upstream  *Upstream
-	names     []string            // one for each image, as a Dockerfile would say it
+	names     []string            // as a Dockerfile would say them; an image may have several
 	manifests map[string]document // by "repository:tag" and by "repository@digest"
 	blobs     map[v1.Hash]bool
 }
@@ -63,9 +63,7 @@ func (m *Mirror) add(index v1.ImageIndex, d v1.Descriptor) error {
 		return fmt.Errorf("its name %q: %w", d.Annotations[assets.RefName], err)
 	}
 	repository, tag := reference.Path(named), reference.TagNameOnly(named).(reference.Tagged).Tag()
-	if !m.blobs[d.Digest] {
-		m.names = append(m.names, reference.FamiliarString(named))
-	}
+	m.names = append(m.names, reference.FamiliarString(named))
 	doc := document{kind: string(d.MediaType), digest: d.Digest}
 	m.manifests[repository+":"+tag] = doc
 	m.manifests[repository+"@"+d.Digest.String()] = doc
@@ -88,7 +86,7 @@ func (m *Mirror) add(index v1.ImageIndex, d v1.Descriptor) error {
 // Dir is the layout that is served.
 func (m *Mirror) Dir() string { return m.dir }
 
-// Names are the names of the images, one for each.
+// Names are the names of the images, as a Dockerfile would say them.
 func (m *Mirror) Names() []string { return m.names }
 
 // Online tells whether the registry itself answers, so that the mirror serves nothing.

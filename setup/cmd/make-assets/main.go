@@ -5,8 +5,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/dormouse-dev/dormouse/internal/assets"
@@ -48,6 +50,26 @@ func makeAll(ctx context.Context, dir string, done int) error {
 			return err
 		}
 	}
-	_, err = assets.Open(dir)
-	return err
+	if _, err = assets.Open(dir); err != nil {
+		return err
+	}
+	fmt.Printf("Ready: %s holds %.1f GB. Next: make build, then bin/dormouse up\n", dir, float64(diskUsage(dir))/1e9)
+	return nil
+}
+
+// diskUsage is how many bytes the files below a folder take on the disk, holes left out. What cannot be
+// read does not count.
+func diskUsage(dir string) (bytes int64) {
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it is a figure to look at
+		}
+		if info, err := entry.Info(); err == nil {
+			if stat, is := info.Sys().(*syscall.Stat_t); is {
+				bytes += stat.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return bytes
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/dormouse-dev/dormouse/cmd/dormouse/terminal"
+	"github.com/dormouse-dev/dormouse/internal/arn"
+)
+
+// direction is the way the traffic goes through the connectors of a flag.
+type direction struct {
+	flag  string
+	words []managedWord
+}
+
+// managedWord is what a flag takes for a connector of the service itself.
+type managedWord struct{ word, connector string }
+
+// The connectors the service has (spec/behaviour.md 6). There is no NO_EGRESS.
+var (
+	ingress = direction{"--ingress", []managedWord{{"http", "HTTP_INGRESS"}, {"shell", "SHELL_INGRESS"}, {"all", "ALL_INGRESS"}, {"none", "NO_INGRESS"}}}
+	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}}}
+)
+
+// arns are the connectors that were typed: words, names of the service or ARNs.
+func (d direction) arns(region string, typed []string) (arns []string, err error) {
+	for _, text := range typed {
+		if strings.HasPrefix(text, "arn:") {
+			arns = append(arns, text)
+			continue
+		}
+		i := slices.IndexFunc(d.words, func(w managedWord) bool {
+			return strings.EqualFold(text, w.word) || strings.EqualFold(text, w.connector)
+		})
+		if i < 0 {
+			return nil, usagef("%s: there is no connector %q: it is %s, or the ARN of a connector", d.flag, text, d.choices())
+		}
+		arns = append(arns, arn.ManagedConnector(region, d.words[i].connector).String())
+	}
+	return arns, nil
+}
+
+func (d direction) choices() string {
+	words := make([]string, len(d.words))
+	for i, w := range d.words {
+		words[i] = w.word
+	}
+	return strings.Join(words, ", ")
+}
+
+// names names connectors as the flag takes them.
+func (d direction) names(arns []string) string {
+	names := make([]string, len(arns))
+	for i, text := range arns {
+		names[i] = terminal.SafeLine(text)
+		connector, err := arn.ParseConnector(text)
+		if err != nil || !connector.Managed() {
+			continue
+		}
+		for _, w := range d.words {
+			if w.connector == connector.Name {
+				names[i] = w.word
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}

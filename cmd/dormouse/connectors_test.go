@@ -1,0 +1,20 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestConnectorsAreReadAndNamedWithTheSameWords(t *testing.T) {
+	const own = "arn:aws:lambda:us-east-1:000000000000:network-connector:mine"
+	arns, err := ingress.arns("us-east-1", []string{"none", "HTTP", "shell_ingress", own})
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:NO_INGRESS",
+		"arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:HTTP_INGRESS",
+		"arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:SHELL_INGRESS", own,
+	}, arns)
+	require.Equal(t, "none, http, shell, "+own, ingress.names(arns))
+	require.Equal(t, "", egress.names(nil))
+}
