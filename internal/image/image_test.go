@@ -46,7 +46,7 @@ func TestABuildMakesAnActiveVersion(t *testing.T) {
 	log, err := os.ReadFile(LogFile(w.dir, b.ID))
 	require.NoError(t, err)
 	require.Contains(t, string(log), "==> Fetching s3://code/app.zip\n")
-	require.Contains(t, string(log), "==> Running the Dockerfile\n==> No registry is reachable: the base images are local ones, debian:12, python:3-slim\n#1 [1/1] RUN echo\n")
+	require.Contains(t, string(log), "==> Running the Dockerfile\n==> No registry is asked (none is reachable, or --offline is set): the base images are local ones, debian:12, python:3-slim\n#1 [1/1] RUN echo\n")
 	require.Contains(t, string(log), "==> Booting the image, which runs \"/app -v\"\n")
 	require.Contains(t, string(log), "==> Warning: nobody listens\n")
 	require.Contains(t, string(log), "The image is ready")
@@ -149,7 +149,7 @@ func TestAFailedBuildTellsWhyAndLeavesOnlyItsLog(t *testing.T) {
 			require.LessOrEqual(t, strings.Count(b.LogTail, "\n"), 50)
 			require.True(t, strings.HasSuffix(b.LogTail, "==> The build failed: "+c.text+"\n"), b.LogTail)
 			require.FileExists(t, LogFile(w.dir, b.ID))
-			last := "\n==> No registry is reachable: the base images are local ones, debian:12, python:3-slim\n==> The build failed: "
+			last := "\n==> No registry is asked (none is reachable, or --offline is set): the base images are local ones, debian:12, python:3-slim\n==> The build failed: "
 			require.Equal(t, strings.Contains(name, "base image"), strings.Contains(b.LogTail, last), b.LogTail)
 			w.requireNothingLeft(i)
 		})

@@ -160,7 +160,7 @@ func (p *pipeline) runDockerfile(ctx context.Context) (err error) {
 
 // noteBases tells which base images there are where the registry cannot be asked.
 func (p *pipeline) noteBases() {
-	p.log.note("No registry is reachable: the base images are local ones, %s", strings.Join(p.m.cfg.Bases.Names(), ", "))
+	p.log.note("No registry is asked (none is reachable, or --offline is set): the base images are local ones, %s", strings.Join(p.m.cfg.Bases.Names(), ", "))
 }
 
 // bake boots the root file system, lets the app become ready and takes the snapshot.
