@@ -52,7 +52,7 @@ func run() error {
 		return err
 	}
 	if err := quietSysmon(); err != nil {
-		return err
+		fmt.Fprintln(os.Stderr, "dormouse-guest: restores will be slower:", err)
 	}
 	go server.app.reap()
 	return server.serve()

@@ -3,8 +3,7 @@ package microvm
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -51,9 +50,9 @@ func (m *Manager) Details(id string) (Details, bool) {
 
 // allocated is what a file takes on the host, 0 when there is none.
 func allocated(path string) int64 {
-	var stat unix.Stat_t
-	if unix.Stat(path, &stat) != nil {
+	size, err := snapshot.Allocated(path)
+	if err != nil {
 		return 0
 	}
-	return stat.Blocks * 512 // the unit of st_blocks
+	return size
 }
