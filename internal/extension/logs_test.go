@@ -107,9 +107,13 @@ func (f *follower) ends() {
 
 // polls lets the daemon look at its logs again.
 func (r *rig) polls() {
-	require.NoError(r.t, r.clock.BlockUntilContext(r.t.Context(), 1))
+	r.rests()
 	r.clock.Advance(time.Second)
 }
+
+// rests waits until the daemon has looked. What ends a log comes after that: the daemon might see it at
+// once, and never poll again.
+func (r *rig) rests() { require.NoError(r.t, r.clock.BlockUntilContext(r.t.Context(), 1)) }
 
 func TestALogIsFollowedUntilItsMicroVMIsTerminated(t *testing.T) {
 	r := newRig(t)
@@ -123,6 +127,7 @@ func TestALogIsFollowedUntilItsMicroVMIsTerminated(t *testing.T) {
 	r.polls()
 	f.reads("stdout three")
 	r.polls()
+	r.rests()
 	a.writes("last words")
 	r.moves(vmID, store.VMTerminating)
 	r.moves(vmID, store.VMTerminated)
@@ -139,6 +144,7 @@ func TestABuildIsFollowedFromBeforeItsFirstLineToItsEnd(t *testing.T) {
 	r.writesBuildLog("one\n")
 	r.polls()
 	f.reads("one")
+	r.rests()
 	r.writesBuildLog("failed\n")
 	r.endBuild()
 	r.polls()
