@@ -19,6 +19,7 @@ import (
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
 	"github.com/dormouse-dev/dormouse/internal/assets"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
+	"github.com/dormouse-dev/dormouse/internal/config"
 	"github.com/dormouse-dev/dormouse/internal/control"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
@@ -50,6 +51,8 @@ type serveOptions struct {
 	warm           int
 	keepTerminated time.Duration
 	limits         limits
+	config         string
+	idleCounts     []string
 	appLogBytes    int64
 	offline        bool
 	verbose        bool
@@ -98,6 +101,8 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
 	o.limits.addFlags(f)
+	f.StringVar(&o.config, "config", "", "configuration file; "+config.DefaultName+" in the data folder, if there is one")
+	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "what keeps a microVM awake besides traffic through its endpoint: exec, shell, egress; nothing by default")
 	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")
@@ -109,6 +114,13 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	clock := clockwork.NewRealClock()
 	rates, quotas, err := o.limits.parse()
 	if err != nil {
+		return err
+	}
+	awake, err := microvm.ParseIdleCounts(o.idleCounts)
+	if err != nil {
+		return usagef("--idle-counts: %v", err)
+	}
+	if _, err := o.configuration(); err != nil {
 		return err
 	}
 	installed, err := install(ctx, o, log)
@@ -144,7 +156,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
-		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm),
+		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
 	})
 	if err != nil {
 		return err
@@ -187,6 +199,14 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	})
 	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
 	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
+}
+
+// configuration reads the file that was named, or the one in the data folder.
+func (o serveOptions) configuration() (config.File, error) {
+	if o.config != "" {
+		return config.Load(o.config, true)
+	}
+	return config.Load(filepath.Join(o.dataDir, config.DefaultName), false)
 }
 
 // parts is the wired program.

@@ -58,6 +58,8 @@ type Config struct {
 	WarmKeep  time.Duration // how long after an image was last used; default 5 min
 	Launching int           // launches, resumes and suspends at once; default one per core
 	MaxParked int           // requests that wait for one VM; default 1000
+
+	IdleCounts IdleCounts // what keeps microVMs awake besides traffic through their endpoints
 }
 
 // slotLimit is how long a launch, resume or suspend keeps others waiting at most. What costs the

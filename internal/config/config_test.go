@@ -1,0 +1,47 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAFileThatIsNotThereIsEmptyUnlessItWasNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), DefaultName)
+	file, err := Load(path, false)
+	require.NoError(t, err)
+	require.Equal(t, File{}, file)
+	_, err = Load(path, true)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestAnEmptyFileIsEmpty(t *testing.T) {
+	for _, text := range []string{"", "# nothing yet\n", "networks:\n"} {
+		file, err := Parse([]byte(text))
+		require.NoError(t, err, text)
+		require.Empty(t, file.Networks)
+	}
+}
+
+func TestUnknownMembersAreRefusedWithTheirLine(t *testing.T) {
+	_, err := Parse([]byte("networks: []\nnetwerks: []\n"))
+	require.ErrorContains(t, err, "netwerks")
+	require.ErrorContains(t, err, "2:1")
+}
+
+func TestAFileThatIsTooLargeIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), DefaultName)
+	require.NoError(t, os.WriteFile(path, make([]byte, maxSize+1), 0o600))
+	_, err := Load(path, true)
+	require.ErrorContains(t, err, "larger than")
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("networks:\n- name: office\nroles:\n- arn: a\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		_, _ = Parse(text) // it must come back
+	})
+}
