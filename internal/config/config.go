@@ -48,12 +48,12 @@ func Load(path string, required bool) (File, error) {
 	return parsed, nil
 }
 
-// Parse reads a configuration and checks it. Errors name the line.
+// Parse reads a configuration and checks it. Errors name the line, and quote none: it may hold secrets.
 func Parse(text []byte) (File, error) {
 	var file File
 	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return File{}, err
+		return File{}, errors.New(yaml.FormatError(err, false, false))
 	}
 	for _, check := range []func() error{file.checkNetworks, file.checkRoles} {
 		if err := check(); err != nil {
