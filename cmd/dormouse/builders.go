@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jonboulle/clockwork"
 
 	"github.com/dormouse-dev/dormouse/internal/image"
@@ -18,8 +19,8 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// openImages wires the image manager to builders, base images and artifacts.
-func openImages(o serveOptions, in installation, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
+// openImages wires the image manager to builders, base images, artifacts and the credentials of build roles.
+func openImages(o serveOptions, in installation, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, credentials func(microvm.Identity) aws.CredentialsProvider, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
 	upstream := mirror.Offline()
 	if !o.offline {
 		var err error
@@ -42,6 +43,7 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 	images := image.New(image.Config{
 		Dir: o.dataDir, Records: records, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
 		StartBuilder: func(ctx context.Context, egress []string) (image.Builder, error) { return builders.Start(ctx, egress) },
+		Credentials:  credentials,
 	})
 	return images, builders, nil
 }

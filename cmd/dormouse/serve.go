@@ -120,7 +120,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return usagef("--idle-counts: %v", err)
 	}
-	if _, err := o.configuration(); err != nil {
+	identities, err := openIdentities(ctx, o, clock, log)
+	if err != nil {
 		return err
 	}
 	installed, err := install(ctx, o, log)
@@ -157,11 +158,12 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
 		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
+		Metadata: identities.metadata,
 	})
 	if err != nil {
 		return err
 	}
-	images, builders, err := openImages(o, installed, records, s3.client, manager, clock, log)
+	images, builders, err := openImages(o, installed, records, s3.client, manager, identities.credentials, clock, log)
 	if err != nil {
 		return err
 	}

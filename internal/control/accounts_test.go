@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -123,7 +124,7 @@ func TestNamesAndTokensOfAnotherAccountAreItsOwn(t *testing.T) {
 	ctx := context.Background()
 
 	in := createInput("app")
-	in.ClientToken = p("tok")
+	in.ClientToken, in.BuildRoleArn = p("tok"), strings.Replace(roleARN, account, otherAccount, 1)
 	created, err := other.CreateMicrovmImage(ctx, in)
 	require.NoError(t, err)
 	require.Equal(t, foreign, created.ImageArn, "neither the name nor the client token is taken")

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
@@ -23,6 +24,16 @@ func ownImage(c awsapi.Caller, identifier, action string) (arn.Image, error) {
 		return arn.Image{}, imageNotFound(image)
 	}
 	return image, nil
+}
+
+// ownRole checks that a role, whose form was checked with the request, is the caller's: its credentials
+// come from the configuration of its account. The text is AWS Lambda's.
+func ownRole(c awsapi.Caller, role string) error {
+	parts := strings.SplitN(role, ":", 6) // arn, partition, iam, "", account, role/name
+	if len(parts) < 6 || parts[4] != c.AccountID {
+		return awsapi.AccessDenied("Cross-account pass role is not allowed.")
+	}
+	return nil
 }
 
 // denied is the refusal of everything that belongs to another account.

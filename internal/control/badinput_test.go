@@ -26,7 +26,7 @@ func label(text string) string {
 // newImage is the body of CreateMicrovmImage with more members.
 func newImage(name string, members ...string) string {
 	members = append([]string{
-		`"baseImageArn":"` + baseARN + `"`, `"buildRoleArn":"` + roleARN + `"`, `"codeArtifact":{"uri":"s3://bkt/app.zip"}`, `"name":"` + name + `"`,
+		`"baseImageArn":"` + baseARN + `"`, `"buildRoleArn":"` + exampleRole + `"`, `"codeArtifact":{"uri":"s3://bkt/app.zip"}`, `"name":"` + name + `"`,
 	}, members...)
 	return "{" + strings.Join(members, ",") + "}"
 }
@@ -115,7 +115,7 @@ func TestBadInputIsRefusedInTheServicesWords(t *testing.T) {
 		"tags of no image":  {"GET", tagsPath + label(exampleImage+"2"), "", 404, missing, "MicroVMImage not found for MicroVMImageID: " + exampleImage + "2"},
 		"tag key of 129":    {"POST", tagsPath + label(exampleImage), `{"Tags":{"` + strings.Repeat("k", 129) + `":""}}`, 400, invalid, one + "Value '{" + strings.Repeat("k", 129) + "=}' at 'Tags" + at + `Map keys must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: ([\p{L}\p{Z}\p{N}_.:/=+\-@]*), Member must not be null]`},
 		"nothing to tag":    {"POST", tagsPath + label(exampleImage), `{}`, 400, invalid, one + "Value null at 'Tags" + at + "Member must not be null"},
-		"bad role": {"POST", imagesPath, strings.Replace(newImage("n"), roleARN, "arn:aws:iam::12:role/xyz", 1), 400, invalid, one + "Value 'arn:aws:iam::12:role/xyz' at 'buildRoleArn" + at +
+		"bad role": {"POST", imagesPath, strings.Replace(newImage("n"), exampleRole, "arn:aws:iam::12:role/xyz", 1), 400, invalid, one + "Value 'arn:aws:iam::12:role/xyz' at 'buildRoleArn" + at +
 			`Member must satisfy regular expression pattern: arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`},
 		"bad base image":         {"POST", imagesPath, strings.Replace(newImage("n"), baseARN, "al2023-1", 1), 400, invalid, "Invalid ARN format: al2023-1"},
 		"bad egress":             {"POST", imagesPath, newImage("n", `"egressNetworkConnectors":["INTERNET_EGRESS"]`), 400, invalid, "Malformed network connector ARN: INTERNET_EGRESS"},

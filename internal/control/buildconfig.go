@@ -53,6 +53,9 @@ func (r versionRequest) config(c awsapi.Caller, action string) (store.ImageConfi
 	if err != nil {
 		return store.ImageConfig{}, err
 	}
+	if err := ownRole(c, r.buildRole); err != nil {
+		return store.ImageConfig{}, err
+	}
 	if err := checkEnvironment(r.environment); err != nil {
 		return store.ImageConfig{}, err
 	}

@@ -147,6 +147,20 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEqual(t, first, mustImage(t, r, "other").ID)
 		},
+		"role of another account": func(t *testing.T, r *rig) {
+			role := strings.Replace(roleARN, account, otherAccount, 1)
+			in := createInput("other")
+			in.BuildRoleArn = role
+			_, err := r.CreateMicrovmImage(r.ctx, in)
+			refused(t, err, awsapi.AccessDeniedException, "Cross-account pass role is not allowed.")
+			update := updateInput()
+			update.BuildRoleArn = role
+			_, err = r.UpdateMicrovmImage(r.ctx, update)
+			refused(t, err, awsapi.AccessDeniedException, "Cross-account pass role is not allowed.")
+			r.addVersion(t, mustImage(t, r, "app"), store.VersionSuccessful)
+			_, err = r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, ExecutionRoleArn: &role})
+			refused(t, err, awsapi.AccessDeniedException, "Cross-account pass role is not allowed.")
+		},
 		"list order": func(t *testing.T, r *rig) {
 			r.createImage(t, "later")
 			out, err := r.ListMicrovmImages(r.ctx, &awsapi.ListMicrovmImagesInput{})

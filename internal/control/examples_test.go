@@ -21,6 +21,7 @@ import (
 // What spec/wire-examples.md is about.
 const (
 	exampleAccount = "123456789012"
+	exampleRole    = "arn:aws:iam::123456789012:role/Build"
 	exampleKey     = "AKIDEXAMPLE"
 	exampleSecret  = "secret"
 	exampleVM      = "microvm-11111111-2222-3333-4444-555555555555"

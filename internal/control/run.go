@@ -86,6 +86,9 @@ func (s *Service) runSpec(ctx context.Context, c awsapi.Caller, in *awsapi.RunMi
 		vm.RunHookPayload, vm.HasPayload = *in.RunHookPayload, true
 	}
 	if in.ExecutionRoleArn != nil {
+		if err := ownRole(c, *in.ExecutionRoleArn); err != nil {
+			return microvm.RunSpec{}, err
+		}
 		vm.ExecutionRoleARN = *in.ExecutionRoleArn
 	}
 	if in.MaximumDurationInSeconds != nil {

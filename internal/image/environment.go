@@ -22,11 +22,15 @@ func environment(container []string, i store.Image, v store.ImageVersion) []stri
 	}
 	all = append(all,
 		"AWS_LAMBDA_MICROVM_IMAGE_NAME="+i.Name,
-		"AWS_LAMBDA_MICROVM_IMAGE_ARN="+arn.Image{Region: i.Region, Account: i.AccountID, Name: i.Name}.String(),
+		"AWS_LAMBDA_MICROVM_IMAGE_ARN="+imageARN(i),
 		"AWS_LAMBDA_MICROVM_IMAGE_VERSION="+v.Version,
 		"AWS_REGION="+i.Region,
 	)
 	return lastOfEach(all)
+}
+
+func imageARN(i store.Image) string {
+	return arn.Image{Region: i.Region, Account: i.AccountID, Name: i.Name}.String()
 }
 
 // lastOfEach drops variables that are set again further on.

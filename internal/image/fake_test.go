@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
@@ -23,6 +24,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/image/buildkit"
 	"github.com/dormouse-dev/dormouse/internal/image/ocitest"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -47,7 +49,8 @@ type world struct {
 	built func(ctx context.Context, b buildkit.Build) error
 	baked func(ctx context.Context, spec microvm.BakeSpec) error
 
-	builders  atomic.Int32 // running now
+	readAs    aws.CredentialsProvider // the artifact
+	builders  atomic.Int32            // running now
 	egress    []string
 	spec      microvm.BakeSpec
 	forgotten []string
@@ -99,8 +102,9 @@ func (w *world) open(change func(*Config)) *Manager {
 
 type objects struct{ *world }
 
-func (o objects) Fetch(_ context.Context, asked, uri string, w io.Writer, limit int64) (int64, error) {
-	require.Equal(o.t, account, asked)
+func (o objects) Fetch(_ context.Context, as objectstore.Reader, uri string, w io.Writer, limit int64) (int64, error) {
+	require.Equal(o.t, account, as.Account)
+	o.readAs = as.Credentials
 	require.Equal(o.t, artifactURI, uri)
 	require.EqualValues(o.t, 2<<30, limit)
 	o.clock.Advance(phaseTime)
@@ -161,7 +165,7 @@ func zipOf(t *testing.T, names ...string) []byte {
 func (w *world) create(name string) store.Image {
 	w.t.Helper()
 	i, v, err := w.Create(w.t.Context(), newImage(name), store.ImageConfig{
-		ArtifactURI: artifactURI, MinimumMemoryMiB: 512, EgressConnectors: []string{"internet"},
+		ArtifactURI: artifactURI, BuildRoleARN: "arn:aws:iam::111111111111:role/build", MinimumMemoryMiB: 512, EgressConnectors: []string{"internet"},
 		Environment: map[string]string{"B": "image", "C": "image", "AWS_REGION": "elsewhere"},
 	}, nil)
 	require.NoError(w.t, err)

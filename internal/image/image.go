@@ -13,12 +13,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/dormouse-dev/dormouse/internal/image/artifact"
 	"github.com/dormouse-dev/dormouse/internal/image/buildkit"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -42,9 +44,9 @@ type Records interface {
 
 // Objects reads code artifacts.
 type Objects interface {
-	// Fetch streams s3://bucket/key into w, as the account; an object of more than limit bytes is
-	// refused. What the user can do something about is an *objectstore.FetchError.
-	Fetch(ctx context.Context, account, uri string, w io.Writer, limit int64) (int64, error)
+	// Fetch streams s3://bucket/key into w; an object of more than limit bytes is refused. What the
+	// user can do something about is an *objectstore.FetchError.
+	Fetch(ctx context.Context, as objectstore.Reader, uri string, w io.Writer, limit int64) (int64, error)
 }
 
 // VMs boots and snapshots images.
@@ -83,8 +85,10 @@ type Config struct {
 	// StartBuilder starts a builder whose builds reach what the egress connectors allow.
 	StartBuilder func(ctx context.Context, egress []string) (Builder, error)
 	Bases        Bases
-	Clock        clockwork.Clock
-	Log          *slog.Logger
+	// Credentials are those of the build role, nil where the configuration has none; may be nil.
+	Credentials func(who microvm.Identity) aws.CredentialsProvider
+	Clock       clockwork.Clock
+	Log         *slog.Logger
 
 	Builds        int           // at once, others queue; default 5 (spec/behaviour.md 13)
 	BuildTime     time.Duration // from the fetch to the export; default 1 h
@@ -122,6 +126,9 @@ func New(cfg Config) *Manager {
 	}
 	if cfg.Archive == (artifact.Limits{}) {
 		cfg.Archive = artifact.DefaultLimits
+	}
+	if cfg.Credentials == nil {
+		cfg.Credentials = func(microvm.Identity) aws.CredentialsProvider { return nil }
 	}
 	m := &Manager{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.Builds)), runDockerfile: buildkit.Run}
 	m.running, m.stop = context.WithCancelCause(context.Background())

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/require"
 
@@ -83,6 +85,27 @@ func TestTheAppIsStartedAsTheContainerImageSays(t *testing.T) {
 	}, app.Env, "the container's, the image's, then the platform's")
 	require.Equal(t, []string{"internet"}, w.spec.EgressConnectors)
 	require.Equal(t, 2048, w.spec.Size.MemoryMiB, "four times the 512 MiB class")
+}
+
+func TestABuildReadsItsArtifactAndRunsItsHooksWithTheBuildRole(t *testing.T) {
+	provider := credentials.NewStaticCredentialsProvider("ROLE", "secret", "")
+	var asked []microvm.Identity
+	w := newWorld(t, func(c *Config) {
+		c.Credentials = func(who microvm.Identity) aws.CredentialsProvider {
+			asked = append(asked, who)
+			return provider
+		}
+	})
+	i := w.create("app")
+	w.wait()
+	_, _, b := w.read(i)
+	require.Equal(t, provider, w.readAs)
+	who := microvm.Identity{
+		Name: "build-" + b.ID, AccountID: account, Region: region, Role: "arn:aws:iam::111111111111:role/build",
+		ImageARN: "arn:aws:lambda:us-east-1:111111111111:microvm-image:app",
+	}
+	require.Equal(t, []microvm.Identity{who}, asked)
+	require.Equal(t, who, w.spec.Identity)
 }
 
 func TestAFailedBuildTellsWhyAndLeavesOnlyItsLog(t *testing.T) {

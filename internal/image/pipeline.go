@@ -14,6 +14,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/image/buildkit"
 	"github.com/dormouse-dev/dormouse/internal/image/rootfs"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
+	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
@@ -126,8 +127,17 @@ func (p *pipeline) fetch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch code artifact: %w", err)
 	}
-	_, err = p.m.cfg.Objects.Fetch(ctx, p.image.AccountID, p.version.Config.ArtifactURI, file, p.m.cfg.ArtifactBytes)
+	as := objectstore.Reader{Account: p.image.AccountID, Credentials: p.m.cfg.Credentials(p.identity())}
+	_, err = p.m.cfg.Objects.Fetch(ctx, as, p.version.Config.ArtifactURI, file, p.m.cfg.ArtifactBytes)
 	return errors.Join(err, file.Close())
+}
+
+// identity is who the guests of this build are.
+func (p *pipeline) identity() microvm.Identity {
+	return microvm.Identity{
+		Name: microvm.BuildName(p.build.ID), AccountID: p.image.AccountID, Region: p.image.Region,
+		ImageARN: imageARN(p.image), Role: p.version.Config.BuildRoleARN,
+	}
 }
 
 // runDockerfile runs the Dockerfile in a builder microVM that exists for this build only.
@@ -174,7 +184,7 @@ func (p *pipeline) bake(ctx context.Context, start rootfs.Start) (*snapshot.Imag
 			Args: start.Args, Env: environment(start.Env, p.image, p.version), Dir: start.WorkDir, User: start.User,
 			AllCapabilities: config.AllCapabilities,
 		},
-		Size: p.size, Hooks: config.Hooks, EgressConnectors: config.EgressConnectors,
+		Size: p.size, Hooks: config.Hooks, EgressConnectors: config.EgressConnectors, Identity: p.identity(),
 		Log:  p.log,
 		Warn: func(text string) { p.log.note("Warning: %s", text) },
 		Phase: func(name string) {

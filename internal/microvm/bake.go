@@ -26,6 +26,7 @@ type BakeSpec struct {
 	Size             Size
 	Hooks            store.Hooks
 	EgressConnectors []string
+	Identity         Identity          // of the build, which has the build role
 	Log              io.Writer         // what the app writes, and how it went
 	Phase            func(name string) // boot, ready, snapshot, validate
 	Warn             func(text string) // what its builder should know of, although it is no failure
@@ -56,6 +57,7 @@ func (m *Manager) Bake(ctx context.Context, spec BakeSpec) (*snapshot.Image, err
 	spec.Phase("boot")
 	network := m.cfg.Network
 	network.Policy = egressPolicy(spec.EgressConnectors, network.Policy)
+	network = identified(network, m.metadata(spec.Identity))
 	spec.App.Hostname = "microvm"
 	s, err := m.boot(ctx, guestSpec{dir: spec.Dir, size: spec.Size, app: spec.App, network: network, log: spec.Log})
 	var refused guest.AgentError
@@ -257,6 +259,7 @@ func (m *Manager) awaitPort(ctx context.Context, s *session, port uint16, app *f
 func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec BakeSpec) error {
 	network := m.cfg.Network
 	network.Policy = egressPolicy(spec.EgressConnectors, network.Policy)
+	network = identified(network, m.metadata(spec.Identity))
 	disk := filepath.Join(spec.Dir, "validate.img")
 	defer os.Remove(disk)
 	phases := telemetry.Begin(m.clock, "disk")

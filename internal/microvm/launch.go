@@ -73,7 +73,7 @@ func (v *vm) firstStart(phases *telemetry.Phases) (running, guest.RestoreReply, 
 func (v *vm) origin() origin {
 	network := v.m.cfg.Network
 	network.Policy = egressPolicy(v.view.Load().rec.EgressConnectors, network.Policy)
-	return origin{image: v.image, disk: v.disk(), network: network, owner: v.id, failed: v.collect}
+	return origin{image: v.image, disk: v.disk(), network: identified(network, v.metadata), owner: v.id, failed: v.collect}
 }
 
 // runHookBody is spec/behaviour.md 5: the payload stays the string it was.

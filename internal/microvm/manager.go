@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -50,9 +51,11 @@ type Config struct {
 	NextAddr func(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	// Network is the template of every guest's network; the policy comes from its connectors.
 	Network netstack.Config
-	Logs    *logfile.Folder // gets what microVMs write
-	Clock   clockwork.Clock
-	Log     *slog.Logger
+	// Metadata makes the metadata service of a guest when that first asks; nil: guests have none.
+	Metadata func(who Identity) http.Handler
+	Logs     *logfile.Folder // gets what microVMs write
+	Clock    clockwork.Clock
+	Log      *slog.Logger
 
 	Warm      int           // VMM processes kept waiting per image in use; default 1, negative none
 	WarmKeep  time.Duration // how long after an image was last used; default 5 min

@@ -1,64 +1,23 @@
 package microvm
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/netstack"
 )
 
+// mirrorConnections is more than BuildKit opens at once.
+const mirrorConnections = 256
+
 // network is a guest network with the registry mirror in it.
 func (b *Builders) network() netstack.Config {
 	network := b.m.cfg.Network
 	if b.cfg.Mirror != nil {
-		network.Services = map[netip.AddrPort]netstack.Handler{mirrorAddr: serveHTTP(b.cfg.Mirror)}
+		network.Services = map[netip.AddrPort]netstack.Handler{mirrorAddr: serveHTTP(mirrorConnections, func() *http.Server {
+			return &http.Server{Handler: b.cfg.Mirror, ReadHeaderTimeout: 10 * time.Second}
+		})}
 	}
 	return network
 }
-
-// serveHTTP serves single connections of a guest as an HTTP server would.
-func serveHTTP(handler http.Handler) netstack.Handler {
-	return func(conn net.Conn) {
-		listener := &oneConn{conn: conn, closed: make(chan struct{})}
-		server := &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: 10 * time.Second,
-			ConnState: func(_ net.Conn, state http.ConnState) {
-				if state == http.StateClosed || state == http.StateHijacked {
-					listener.Close()
-				}
-			},
-		}
-		_ = server.Serve(listener) // returns when the connection is closed
-	}
-}
-
-// oneConn is a listener that accepts one connection and then waits for its end.
-type oneConn struct {
-	mu     sync.Mutex // guards conn
-	conn   net.Conn   // nil once accepted
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	l.mu.Lock()
-	conn := l.conn
-	l.conn = nil
-	l.mu.Unlock()
-	if conn != nil {
-		return conn, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-
-func (l *oneConn) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *oneConn) Addr() net.Addr { return net.TCPAddrFromAddrPort(mirrorAddr) }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/internal/logfile"
+	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -28,6 +29,8 @@ type vm struct {
 	folderSynced atomic.Bool  // the folder's own entry is durable
 	lastTraffic  atomic.Int64 // Unix nanoseconds
 	parked       atomic.Int64 // requests that wait for the VM
+
+	metadata netstack.Handler // its metadata service, over suspends; nil: none
 
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one
@@ -68,7 +71,7 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 	v := &vm{
 		m: m, id: rec.ID, version: version, image: image, dir: filepath.Join(m.vmsDir(), rec.ID),
 		commands: make(chan command), knocks: make(chan struct{}, 1), ended: make(chan struct{}),
-		output: m.cfg.Logs.App(rec.ID),
+		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(identityOf(rec)),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
 	v.view.Store(newView(rec))

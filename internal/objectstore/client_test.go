@@ -2,11 +2,16 @@ package objectstore
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/stretchr/testify/require"
 )
 
@@ -19,7 +24,7 @@ func TestFetchFromTheEmbeddedStore(t *testing.T) {
 	require.NoError(t, err)
 
 	var got bytes.Buffer
-	n, err := c.Fetch(t.Context(), "111111111111", "s3://code/dir/app.zip", &got, 7)
+	n, err := c.Fetch(t.Context(), Reader{Account: "111111111111"}, "s3://code/dir/app.zip", &got, 7)
 	require.NoError(t, err)
 	require.Equal(t, int64(7), n)
 	require.Equal(t, "zip zip", got.String())
@@ -37,10 +42,58 @@ func TestFetchFromTheEmbeddedStore(t *testing.T) {
 		{"111111111111", "https://code/dir/app.zip", 6, InvalidObject},
 	} {
 		got.Reset()
-		_, err := c.Fetch(t.Context(), refused.account, refused.uri, &got, refused.limit)
+		_, err := c.Fetch(t.Context(), Reader{Account: refused.account}, refused.uri, &got, refused.limit)
 		requireReason(t, err, refused.reason)
 		require.Zero(t, got.Len())
 	}
+}
+
+// keyOf makes the credentials of a role.
+func keyOf(id, secret, session string) aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(id, secret, session)
+}
+
+// noKey is a role whose credentials cannot be had.
+type noKey struct{}
+
+func (noKey) Retrieve(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{}, errors.New("the STS is gone")
+}
+
+func TestTheCredentialsOfABuildRoleDecideWhatIsRead(t *testing.T) {
+	f := start(t, false)
+	alice := f.client("ALICE")
+	f.bucket(t, alice, "code")
+	put(t, alice, "code", "app.zip", "zip zip")
+	embedded, err := NewClient(t.Context(), ClientConfig{Embedded: f.Server})
+	require.NoError(t, err)
+	external, err := NewClient(t.Context(), ClientConfig{Endpoint: f.web.URL, Region: "eu-west-1", PathStyle: true, AccessKeyID: "BOB", SecretAccessKey: "BOB-secret"})
+	require.NoError(t, err)
+	for name, c := range map[string]*Client{"embedded": embedded, "external": external} {
+		t.Run(name, func(t *testing.T) {
+			fetch := func(role aws.CredentialsProvider) (string, error) {
+				var got bytes.Buffer
+				_, err := c.Fetch(t.Context(), Reader{Account: "222222222222", Credentials: role}, "s3://code/app.zip", &got, 7)
+				return got.String(), err
+			}
+			got, err := fetch(keyOf("ALICE", "ALICE-secret", ""))
+			require.NoError(t, err)
+			require.Equal(t, "zip zip", got)
+			for _, other := range []aws.CredentialsProvider{keyOf("BOB", "BOB-secret", ""), keyOf("ALICE", "wrong-secret", ""), keyOf("MALLORY", "ALICE-secret", "")} {
+				_, err := fetch(other)
+				requireReason(t, err, AccessDenied)
+				require.NotContains(t, err.Error(), "-secret")
+			}
+			_, err = fetch(noKey{})
+			requireReason(t, err, AccessDenied)
+			require.ErrorContains(t, err, "the STS is gone")
+			var failed *FetchError
+			require.ErrorAs(t, err, &failed)
+			require.NotContains(t, failed.Message, "STS")
+		})
+	}
+	_, err = embedded.Fetch(t.Context(), Reader{Credentials: keyOf("ALICE", "ALICE-secret", "session")}, "s3://code/app.zip", io.Discard, 7)
+	requireReason(t, err, AccessDenied)
 }
 
 func requireReason(t *testing.T, err error, reason Reason) {
@@ -60,7 +113,7 @@ func TestFetchFromAnExternalS3(t *testing.T) {
 		c, err := NewClient(t.Context(), ClientConfig{Endpoint: f.web.URL, Region: "eu-west-1", PathStyle: true, AccessKeyID: key, SecretAccessKey: key + "-secret"})
 		require.NoError(t, err)
 		var got bytes.Buffer
-		_, err = c.Fetch(t.Context(), "any", uri, &got, limit)
+		_, err = c.Fetch(t.Context(), Reader{Account: "any"}, uri, &got, limit)
 		return got.String(), err
 	}
 	got, err := fetch("ALICE", "s3://code/app.zip", 7)
@@ -100,7 +153,7 @@ func TestAnswersOfAWSBecomeReasons(t *testing.T) {
 		}))
 		c, err := NewClient(t.Context(), ClientConfig{Endpoint: web.URL, Region: "eu-west-1", PathStyle: true, AccessKeyID: "k", SecretAccessKey: "s"})
 		require.NoError(t, err)
-		_, err = c.Fetch(t.Context(), "any", "s3://code/app.zip", &bytes.Buffer{}, 7)
+		_, err = c.Fetch(t.Context(), Reader{Account: "any"}, "s3://code/app.zip", &bytes.Buffer{}, 7)
 		requireReason(t, err, answer.reason)
 		web.Close()
 	}

@@ -70,6 +70,9 @@ func explain(uri string, err error) error {
 }
 
 func reasonOf(err error) (Reason, bool) {
+	if errors.Is(err, errForeignKey) {
+		return AccessDenied, true
+	}
 	var own *s3Error // before gofakes3.Error, whose code only stands for the status
 	var embedded gofakes3.Error
 	var remote smithy.APIError

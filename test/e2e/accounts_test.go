@@ -55,7 +55,7 @@ func TestTwoAccountsSeeNothingOfEachOther(t *testing.T) {
 	require.Equal(t, "AccessDenied", refusal.Name)
 	code := h.upload(t, workbench(t))
 	var created imageView
-	api.Call(t, "CreateMicrovmImage", imageRequest(code, object{"name": image.created.Name}), &created)
+	api.Call(t, "CreateMicrovmImage", imageRequest(code, object{"name": image.created.Name, "buildRoleArn": "arn:aws:iam::" + other.AccountID + ":role/build"}), &created)
 	require.Equal(t, strings.Replace(image.arn, account, other.AccountID, 1), created.ImageArn, "names are an account's own")
 	elsewhere := &host{Daemon: h.Daemon, api: api}
 	end, _ := elsewhere.awaitBuild(t, created.ImageArn)
