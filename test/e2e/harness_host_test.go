@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -43,9 +44,10 @@ func newHost() (h *host, err error) {
 	if h.Daemon, err = daemon.New(ctx, os.Getenv("DORMOUSE_DATA_DIR")); err != nil {
 		return nil, err
 	}
+	started := h // a return of an error clears h
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.Remove())
+			err = errors.Join(err, started.Remove())
 		}
 	}()
 	if err := h.Start(); err != nil {
@@ -115,6 +117,12 @@ func (h *host) logOnFailure(t *testing.T) {
 // ownHost starts a daemon for one test, which does to it what would disturb others.
 func ownHost(t *testing.T) *host {
 	t.Helper()
+	return ownHostWith(t, nil)
+}
+
+// ownHostWith is ownHost with a configuration file, which may name the daemon's own access key.
+func ownHostWith(t *testing.T, configure func(key, secret string) string) *host {
+	t.Helper()
 	h, err := newHost()
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -123,6 +131,12 @@ func ownHost(t *testing.T) *host {
 		}
 	})
 	h.logOnFailure(t)
+	if configure != nil {
+		text := configure(h.env["AWS_ACCESS_KEY_ID"], h.env["AWS_SECRET_ACCESS_KEY"])
+		require.NoError(t, os.WriteFile(filepath.Join(h.Dir, "dormouse.yaml"), []byte(text), 0o600))
+		require.NoError(t, h.Stop())
+		require.NoError(t, h.Start())
+	}
 	return h
 }
 
