@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,18 +89,6 @@ func prepareRoot(r *guest.BootRequest, id *identity) (*containerSpec, error) {
 	return &containerSpec{
 		Args: r.Args, Env: appEnvironment(r.Env, user.Home), Dir: dir, User: user, AllCapabilities: r.AllCapabilities,
 	}, nil
-}
-
-// mountVolume gives a path of the app's root a folder of the writable disk. It begins empty.
-func mountVolume(root *imageRoot, index int, path string) error {
-	if !filepath.IsAbs(path) {
-		return errors.New("not an absolute path")
-	}
-	source := filepath.Join(dataDir, "volumes", strconv.Itoa(index))
-	if err := os.MkdirAll(source, 0o755); err != nil {
-		return err
-	}
-	return root.bindDir(source, path)
 }
 
 // run starts the container stage, feeds it and waits until it became the app.

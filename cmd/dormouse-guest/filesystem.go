@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +45,9 @@ func enterRoot(all bool) error {
 	if all {
 		return nil
 	}
+	if err := forbidUserNamespaces(); err != nil {
+		return fmt.Errorf("forbid user namespaces: %w", err)
+	}
 	return hidePaths()
 }
 
@@ -71,13 +73,15 @@ func (m appMount) mount() error {
 func appMounts(all bool) []appMount {
 	const quiet = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	sysFlags := uintptr(quiet | unix.MS_RDONLY)
+	devFlags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_STRICTATIME) // see bindDevices
 	if all {
 		sysFlags = quiet
+		devFlags &^= unix.MS_NODEV
 	}
 	mounts := []appMount{
 		{kind: "proc", target: "/proc", flags: quiet},
 		{kind: "sysfs", target: "/sys", flags: sysFlags},
-		{kind: "tmpfs", target: "/dev", flags: unix.MS_NOSUID | unix.MS_STRICTATIME, data: "mode=755,size=64k"},
+		{kind: "tmpfs", target: "/dev", flags: devFlags, data: "mode=755,size=64k"},
 		{kind: "devpts", target: "/dev/pts", flags: unix.MS_NOSUID | unix.MS_NOEXEC, data: "newinstance,ptmxmode=0666,mode=0620,gid=5"},
 		{kind: "mqueue", target: "/dev/mqueue", flags: quiet, optional: true},
 		{kind: "tmpfs", target: "/dev/shm", flags: quiet, data: "mode=1777,size=64m"}, // spec/behaviour.md 4.3
@@ -88,36 +92,14 @@ func appMounts(all bool) []appMount {
 	return mounts
 }
 
-// fillDev makes the device nodes and links of the OCI runtime specification.
-func fillDev(all bool) error {
-	devices := []struct {
-		name         string
-		major, minor uint32
-	}{
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}, {"fuse", 10, 229},
+// forbidUserNamespaces is what container runtimes do with a seccomp filter: in a user namespace of its
+// own an app would have all capabilities, mounts and nested containers.
+func forbidUserNamespaces() error {
+	err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	if errors.Is(err, os.ErrNotExist) { // a kernel without them
+		return nil
 	}
-	for _, d := range devices {
-		if d.name == "fuse" && !all {
-			continue
-		}
-		path := filepath.Join("/dev", d.name)
-		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor))); err != nil {
-			return fmt.Errorf("%s: %w", d.name, err)
-		}
-		if err := unix.Chmod(path, 0o666); err != nil { // mknod applied the umask
-			return fmt.Errorf("%s: %w", d.name, err)
-		}
-	}
-	links := []struct{ name, target string }{
-		{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"},
-		{"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
-	}
-	for _, l := range links {
-		if err := os.Symlink(l.target, filepath.Join("/dev", l.name)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // Paths container runtimes hide from, or make read-only for, an app without all capabilities.

@@ -40,7 +40,7 @@ func install(ctx context.Context, o serveOptions, log *slog.Logger) (in installa
 	if in.driver, err = qemu.New(ctx, "", accelerator); err != nil {
 		return in, &failure{err, "what this host lacks: dormouse doctor"}
 	}
-	in.boot = microvm.BootConfig{Kernel: in.assets.Kernel.Image, Initrd: in.assets.Initramfs.Path}
+	in.boot = microvm.BootConfig{Kernel: in.assets.Kernel.Image, Initrd: in.assets.Initramfs.Path, InitrdAll: in.assets.InitramfsAll.Path}
 	kernel := in.assets.Kernel.Digest
 	if o.kernel != "" {
 		if in.boot.Kernel, err = filepath.Abs(o.kernel); err != nil {

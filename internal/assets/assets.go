@@ -23,15 +23,16 @@ const (
 
 // The files that set-up puts into those folders.
 const (
-	KernelImage    = "vmlinuz"                           // in KernelAsset; the distribution's name for bzImage (amd64) and Image (arm64)
-	KernelModules  = "modules"                           // in KernelAsset; what the distribution installs as /lib/modules/<version>
-	AgentBinary    = "dormouse-guest"                    // in AgentAsset
-	Buildkitd      = "buildkitd"                         // in BuildkitdAsset
-	Runc           = "runc"                              // in RuncAsset
-	InitramfsImage = "initramfs.cpio"                    // in InitramfsAsset
-	BaseLayout     = "layout"                            // in BaseAsset; an OCI image layout
-	BuilderRootfs  = "rootfs.ext4"                       // in BuilderAsset
-	RefName        = "org.opencontainers.image.ref.name" // annotation of each descriptor in the index.json of BaseLayout: "debian:12"
+	KernelImage       = "vmlinuz"                           // in KernelAsset; the distribution's name for bzImage (amd64) and Image (arm64)
+	KernelModules     = "modules"                           // in KernelAsset; what the distribution installs as /lib/modules/<version>
+	AgentBinary       = "dormouse-guest"                    // in AgentAsset
+	Buildkitd         = "buildkitd"                         // in BuildkitdAsset
+	Runc              = "runc"                              // in RuncAsset
+	InitramfsImage    = "initramfs.cpio"                    // in InitramfsAsset
+	InitramfsAllImage = "initramfs-all.cpio"                // in InitramfsAsset; with the modules of guests with all capabilities
+	BaseLayout        = "layout"                            // in BaseAsset; an OCI image layout
+	BuilderRootfs     = "rootfs.ext4"                       // in BuilderAsset
+	RefName           = "org.opencontainers.image.ref.name" // annotation of each descriptor in the index.json of BaseLayout: "debian:12"
 )
 
 // ErrIncomplete is what Open and Verify return (wrapped) when an asset is missing, cut short or
@@ -43,7 +44,9 @@ type Set struct {
 	Dir       string
 	Kernel    Kernel
 	Initramfs File
-	Agent     File // static dormouse-guest, which the initramfs contains too
+	// InitramfsAll is Initramfs with the kernel modules of guests with all capabilities.
+	InitramfsAll File
+	Agent        File // static dormouse-guest, which the initramfs contains too
 	// Base is a folder: an OCI image layout with uncompressed layers. Each descriptor of its
 	// index.json carries one reference ("debian:12") in the RefName annotation.
 	Base string
@@ -126,6 +129,10 @@ func newSet(dir string, manifests map[string]*Manifest) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	initramfsAll, err := manifests[InitramfsAsset].File(InitramfsAllImage)
+	if err != nil {
+		return nil, err
+	}
 	rootfs, err := manifests[BuilderAsset].File(BuilderRootfs)
 	if err != nil {
 		return nil, err
@@ -142,10 +149,11 @@ func newSet(dir string, manifests map[string]*Manifest) (*Set, error) {
 			Version: manifests[KernelAsset].Version,
 			Digest:  kernel.Digest,
 		},
-		Initramfs:  initramfs,
-		Agent:      agent,
-		Base:       filepath.Join(dir, BaseAsset, BaseLayout),
-		BaseDigest: manifests[BaseAsset].Digest(),
+		Initramfs:    initramfs,
+		InitramfsAll: initramfsAll,
+		Agent:        agent,
+		Base:         filepath.Join(dir, BaseAsset, BaseLayout),
+		BaseDigest:   manifests[BaseAsset].Digest(),
 		Builder: Builder{
 			Rootfs: rootfs.Path,
 			Boot:   *boot,

@@ -14,6 +14,9 @@ import (
 func makeAssets(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	all := filepath.Join(dir, InitramfsAsset, InitramfsAllImage)
+	require.NoError(t, os.MkdirAll(filepath.Dir(all), 0o755))
+	require.NoError(t, os.WriteFile(all, []byte("more modules"), 0o644))
 	for asset, file := range map[string]string{
 		KernelAsset:    KernelImage,
 		AgentAsset:     AgentBinary,
@@ -44,6 +47,7 @@ func TestOpenFindsEveryAsset(t *testing.T) {
 	require.Equal(t, "6.1.0-1-cloud-amd64", set.Kernel.Version)
 	require.Equal(t, filepath.Join(dir, "agent/dormouse-guest"), set.Agent.Path)
 	require.EqualValues(t, len("content of initramfs"), set.Initramfs.Size)
+	require.EqualValues(t, len("more modules"), set.InitramfsAll.Size)
 	require.Equal(t, filepath.Join(dir, "base/layout"), set.Base)
 	require.Equal(t, []string{"/start"}, set.Builder.Boot.Args)
 	for _, digest := range []string{set.Kernel.Digest, set.Agent.Digest, set.BaseDigest, set.Builder.Digest} {

@@ -178,11 +178,14 @@ func (p *pipeline) bake(ctx context.Context, start rootfs.Start) (*snapshot.Imag
 	config := p.version.Config
 	limited, cancel := context.WithTimeout(ctx, bakeTime+config.Hooks.Ready.Timeout+config.Hooks.Validate.Timeout)
 	defer cancel()
+	if !config.AllCapabilities {
+		start.Volumes = nil // only nested containers need another file system than the root's
+	}
 	return p.m.cfg.VMs.Bake(limited, microvm.BakeSpec{
 		Dir: p.result(),
 		App: guest.BootRequest{
 			Args: start.Args, Env: environment(start.Env, p.image, p.version), Dir: start.WorkDir, User: start.User,
-			AllCapabilities: config.AllCapabilities,
+			AllCapabilities: config.AllCapabilities, Volumes: start.Volumes,
 		},
 		Size: p.size, Hooks: config.Hooks, EgressConnectors: config.EgressConnectors, Identity: p.identity(),
 		Log:  p.log,

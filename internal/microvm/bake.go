@@ -59,7 +59,7 @@ func (m *Manager) Bake(ctx context.Context, spec BakeSpec) (*snapshot.Image, err
 	network.Policy = egressPolicy(spec.EgressConnectors, network.Policy)
 	network = identified(network, m.metadata(spec.Identity))
 	spec.App.Hostname = "microvm"
-	s, err := m.boot(ctx, guestSpec{dir: spec.Dir, size: spec.Size, app: spec.App, network: network, log: spec.Log})
+	s, err := m.boot(ctx, guestSpec{dir: spec.Dir, size: spec.Size, app: spec.App, network: network, log: spec.Log, modules: spec.App.AllCapabilities})
 	var refused guest.AgentError
 	if errors.As(err, &refused) {
 		return nil, &BakeError{"The application could not be started: " + string(refused)}

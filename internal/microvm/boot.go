@@ -22,7 +22,9 @@ import (
 type BootConfig struct {
 	Kernel string // file
 	Initrd string // file, holds the agent
-	TSCkHz int    // frequency of the host's time stamp counter for guests under emulation, 0 = let the guest measure
+	// InitrdAll is Initrd with the kernel modules of guests with all capabilities.
+	InitrdAll string
+	TSCkHz    int // frequency of the host's time stamp counter for guests under emulation, 0 = let the guest measure
 }
 
 // A boot takes 2-4 s under software emulation; on a loaded machine we have seen 20 s, and once
@@ -41,6 +43,7 @@ type guestSpec struct {
 	app     guest.BootRequest
 	network netstack.Config
 	log     io.Writer
+	modules bool // all of them, for a guest with all capabilities; the builder needs no more than others
 }
 
 // boot starts a guest from its kernel and its app in it. The session's secret is the one to bake
@@ -74,13 +77,17 @@ func (m *Manager) tryBoot(ctx context.Context, spec guestSpec) (*session, error)
 	if _, err := rand.Read(first[:]); err != nil {
 		return nil, err
 	}
+	initrd := m.cfg.Boot.Initrd
+	if spec.modules {
+		initrd = m.cfg.Boot.InitrdAll
+	}
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	machine, err := m.cfg.Driver.Boot(ctx, vmm.Config{
 		Dir: run, CPUs: spec.size.CPUs, MemoryMiB: spec.size.MemoryMiB,
 		Memory: filepath.Join(spec.dir, snapshot.MemoryFile), Root: filepath.Join(spec.dir, snapshot.RootFile),
 		Data:   filepath.Join(spec.dir, snapshot.DiskFile),
-		Kernel: m.cfg.Boot.Kernel, Initrd: m.cfg.Boot.Initrd, CommandLine: guest.CommandLine(first, m.cfg.Boot.TSCkHz),
+		Kernel: m.cfg.Boot.Kernel, Initrd: initrd, CommandLine: guest.CommandLine(first, m.cfg.Boot.TSCkHz),
 	})
 	if err != nil {
 		os.RemoveAll(run)

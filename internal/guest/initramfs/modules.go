@@ -19,6 +19,15 @@ var Guest = []string{
 	"fuse", // AWS guests list it in /proc/filesystems, spec/behaviour.md 11
 }
 
+// Nested lists what a guest with all capabilities gets in addition (spec/behaviour.md 11), for the
+// networks of containers in it (Docker with its iptables, CNI plugins), for VPNs and for disk images.
+// Nothing in the guest can load modules later: the agent's files are out of an app's reach.
+var Nested = []string{
+	"veth", "bridge", "br_netfilter", "tun", "loop",
+	"nf_tables", "nft_compat", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct", "nft_reject_ipv4", "nft_fib_ipv4",
+	"nf_conntrack_netlink", "xt_MASQUERADE", "xt_conntrack", "xt_addrtype", "xt_nat", "xt_tcpudp", "xt_mark", "xt_comment", "xt_multiport",
+}
+
 // Module is one kernel module, in the order of loading.
 type Module struct {
 	Name string // as the kernel knows it, with underscores

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -89,7 +90,13 @@ func (i *image) start() (Start, error) {
 	if len(args) == 0 {
 		return Start{}, ErrNoCommand
 	}
+	var volumes []string
+	for volume := range i.config.Volumes {
+		volumes = append(volumes, path.Clean("/"+volume))
+	}
+	slices.Sort(volumes) // a folder before what is in it
 	return Start{
+		Volumes: volumes,
 		Args:    args,
 		Env:     i.config.Env,
 		WorkDir: path.Clean("/" + i.config.WorkingDir),

@@ -25,6 +25,7 @@ type Start struct {
 	Env     []string // KEY=VALUE
 	WorkDir string   // absolute
 	User    string   // as in the Dockerfile: "", name, uid, name:group, uid:gid
+	Volumes []string // absolute, in order
 }
 
 // Write flattens the one image of an OCI image layout into an ext4 file of at most maxBytes at

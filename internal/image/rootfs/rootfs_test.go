@@ -179,8 +179,8 @@ func TestStartJoinsEntrypointAndCommand(t *testing.T) {
 		config v1.Config
 		want   Start
 	}{
-		"both": {v1.Config{Entrypoint: []string{"a"}, Cmd: []string{"b", "c"}, WorkingDir: "/srv/", User: "app:www", Env: []string{"A=1"}},
-			Start{Args: []string{"a", "b", "c"}, Env: []string{"A=1"}, WorkDir: "/srv", User: "app:www"}},
+		"both": {v1.Config{Entrypoint: []string{"a"}, Cmd: []string{"b", "c"}, WorkingDir: "/srv/", User: "app:www", Env: []string{"A=1"}, Volumes: map[string]struct{}{"/b/c": {}, "/b": {}, "a/../../x": {}}},
+			Start{Args: []string{"a", "b", "c"}, Env: []string{"A=1"}, WorkDir: "/srv", User: "app:www", Volumes: []string{"/b", "/b/c", "/x"}}},
 		"command only":       {v1.Config{Cmd: []string{"b"}}, Start{Args: []string{"b"}, WorkDir: "/"}},
 		"relative directory": {v1.Config{Cmd: []string{"b"}, WorkingDir: "../x"}, Start{Args: []string{"b"}, WorkDir: "/x"}},
 	} {
