@@ -50,6 +50,11 @@ func modifyResponse(res *http.Response) error {
 	}
 	ex.endConnection(res.Header)
 	ex.writer.Header()["Content-Type"] = nil // keeps net/http from guessing where the app gave none
+	if res.Body != http.NoBody {
+		// ReverseProxy then flushes headers and every piece. Without a body it must not: a gRPC error
+		// is a response that ends with its headers.
+		res.ContentLength = -1
+	}
 	return nil
 }
 
