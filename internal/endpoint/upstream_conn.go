@@ -150,8 +150,11 @@ func (c *prefacedConn) awaitSettings() error {
 	case <-timeout.Chan():
 		return errNotHTTP2
 	}
-	if greetingOf(c.heard[:c.heardSize]) != saidSettings {
-		return errNotHTTP2
+	switch failure := c.failure.Load(); {
+	case greetingOf(c.heard[:c.heardSize]) == saidSettings:
+		return nil
+	case failure != nil:
+		return *failure // a port where nothing listens, for one
 	}
-	return nil
+	return errNotHTTP2
 }
