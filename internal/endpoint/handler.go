@@ -110,6 +110,9 @@ func (ex *exchange) readUntil(deadline time.Time) {
 
 // admit fills in vm, port and offer, or says why the request is refused.
 func (ex *exchange) admit(r *http.Request) *answer {
+	if r.Method == "PRI" { // net/http lets an HTTP/2 preface through as a request
+		return &badRequest
+	}
 	var err error
 	if ex.offer, err = parseOffer(r.Header[subprotocolHeader]); err != nil {
 		return &badRequest

@@ -308,7 +308,7 @@ func TestPlaintextAppNeverSeesAClientHello(t *testing.T) {
 	}{
 		"answers":                        {reply("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), 200},
 		"answers 400":                    {reply("HTTP/1.0 400 Bad Request\r\n\r\nI do not like it"), 400},
-		"answers 400 in chunks":           {reply("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400},
+		"answers 400 in chunks":          {reply("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400},
 		"crashes while it handles":       {reply(""), 502},
 		"accepts and closes":             {func(net.Conn) {}, 502},
 		"says something that is no HTTP": {reply("SSH-2.0-OpenSSH_9.2\r\n"), 502},
