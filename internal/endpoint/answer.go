@@ -40,7 +40,8 @@ var (
 
 	appConnectFailed     = answer{http.StatusBadGateway, "APP_CONNECT_FAILED", ""}       // nothing listens on the port, or it does not accept
 	appResponseFailed    = answer{http.StatusBadGateway, "APP_RESPONSE_FAILED", ""}      // connected, but no valid HTTP response
-	appH2Unsupported     = answer{http.StatusBadGateway, "APP_H2_UNSUPPORTED", ""}       // X-aws-proxy-force-h2: true
+	appH2Unsupported     = answer{http.StatusBadGateway, "APP_H2_UNSUPPORTED", ""}       // X-aws-proxy-force-h2: true, and the app speaks only HTTP/1.1
+	appTLSFailed         = answer{http.StatusBadGateway, "APP_TLS_FAILED", ""}           // the app wants TLS, but the handshake fails
 	microvmConnectFailed = answer{http.StatusBadGateway, "MICROVM_CONNECT_FAILED", ""}   // terminating, terminated or unreachable
 	microvmSuspended     = answer{http.StatusBadGateway, "MICROVM_SUSPENDED", ""}        // suspended, and no auto-resume
 	microvmInterrupted   = answer{http.StatusBadGateway, "MICROVM_INTERRUPTED", ""}      // suspended under the request
@@ -70,6 +71,10 @@ func answerFor(err error) answer {
 		return microvmConnectFailed
 	case errors.Is(err, errRequestBody):
 		return badRequest
+	case errors.Is(err, errNotHTTP2):
+		return appH2Unsupported
+	case errors.Is(err, errHandshake) && !endedHandshake(err):
+		return appTLSFailed
 	default:
 		return appResponseFailed
 	}

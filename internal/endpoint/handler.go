@@ -11,10 +11,14 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
 )
+
+// lingerTimeout is by the real clock, as deadlines of sockets are.
+const lingerTimeout = time.Second
 
 var errParkedTooLong = errors.New("microVM did not serve in time")
 
@@ -31,8 +35,7 @@ func newHandler(cfg Config) *handler {
 		Rewrite:        rewrite,
 		Transport:      newUpstream(cfg.Clock),
 		ModifyResponse: modifyResponse,
-		ErrorHandler:   h.proxyFailed,
-		FlushInterval:  -1, // bytes go on as they come
+		ErrorHandler:   h.proxyFailed, // bytes go on as they come: modifyResponse sees to it
 		BufferPool:     &copyBuffers{},
 		ErrorLog:       slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -47,16 +50,20 @@ type exchange struct {
 	requestID string
 	vm        VM
 	port      uint16
+	forceH2   bool
 	offer     offer
 	lease     Lease
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
+	base      context.Context
 }
 
 type exchangeKey struct{}
 
+// withExchange makes the context of all that is done for ex; upstream builds others on it.
 func withExchange(ctx context.Context, ex *exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, ex)
+	ex.base = context.WithValue(ctx, exchangeKey{}, ex)
+	return ex.base
 }
 
 func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
@@ -79,12 +86,33 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.answer(w, ex, appResponseFailed, fmt.Errorf("stream both ways: %w", err))
 			return
 		}
+		defer ex.linger()
 	}
 	h.proxy.ServeHTTP(w, r.WithContext(withExchange(r.Context(), ex)))
 }
 
+// stopReading makes a read of the client's body fail that waits for more. What follows on an HTTP/1
+// connection is lost with it.
+func (ex *exchange) stopReading() { ex.readUntil(time.Unix(1, 0)) }
+
+// linger bounds how long the server, after the response, looks for the end of a body that nobody
+// wants, so that the client may finish reading before its connection is closed.
+func (ex *exchange) linger() {
+	if ex.body == nil || !ex.body.ended.Load() {
+		ex.readUntil(time.Now().Add(lingerTimeout))
+	}
+}
+
+func (ex *exchange) readUntil(deadline time.Time) {
+	// A connection that is already closed needs no deadline.
+	_ = http.NewResponseController(ex.writer).SetReadDeadline(deadline)
+}
+
 // admit fills in vm, port and offer, or says why the request is refused.
 func (ex *exchange) admit(r *http.Request) *answer {
+	if r.Method == "PRI" { // net/http lets an HTTP/2 preface through as a request
+		return &badRequest
+	}
 	var err error
 	if ex.offer, err = parseOffer(r.Header[subprotocolHeader]); err != nil {
 		return &badRequest
@@ -119,9 +147,8 @@ func (ex *exchange) admit(r *http.Request) *answer {
 		return &portDenied
 	case !vm.AcceptsHTTP():
 		return &ingressDenied
-	case strings.EqualFold(r.Header.Get(forceH2Header), "true"):
-		return &appH2Unsupported
 	}
+	ex.forceH2 = strings.EqualFold(r.Header.Get(forceH2Header), "true")
 	return nil
 }
 

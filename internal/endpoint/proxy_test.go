@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 )
 
@@ -331,7 +332,7 @@ func TestAppThatDoesNotSpeakHTTPGets502(t *testing.T) {
 		"endless header": "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2*maxResponseHeader),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := startWorld(t, clockwork.NewRealClock()) // one that says nothing is looked at for TLS
 			rawApp(t, w.vm, sent)
 			res, body := get(t, w.client(t), w.request(t, http.MethodGet, "/"))
 			requireAnswer(t, appResponseFailed, res, body)

@@ -91,7 +91,6 @@ func TestRefusedRequestsGetTheServicesAnswersAndNeverReachTheVM(t *testing.T) {
 				}))
 			}},
 			{"shell token of another VM", authFailed, func(r *http.Request) { r.Header.Set(authHeader, mintShell(t, w, "microvm-other")) }},
-			{"HTTP/2 to the app", appH2Unsupported, func(r *http.Request) { r.Header.Set(forceH2Header, "true") }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				r := w.request(t, http.MethodPost, "/")

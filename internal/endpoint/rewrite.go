@@ -50,6 +50,14 @@ func modifyResponse(res *http.Response) error {
 	}
 	ex.endConnection(res.Header)
 	ex.writer.Header()["Content-Type"] = nil // keeps net/http from guessing where the app gave none
+	if len(res.Trailer) > 0 && res.Request.ProtoMajor == 1 {
+		delete(res.Header, "Content-Length") // HTTP/2 apps may have both; in HTTP/1.1 trailers need chunks
+	}
+	if res.ContentLength != 0 {
+		// ReverseProxy then flushes headers and every piece. Without a body it must not: a gRPC error
+		// is a response that ends with its headers, and clients insist on that.
+		res.ContentLength = -1
+	}
 	return nil
 }
 

@@ -88,6 +88,7 @@ func New(cfg Config) (*Server, error) {
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: headerTimeout,
 			IdleTimeout:       idleTimeout,
+			HTTP2:             clientWindows(),
 			BaseContext:       func(net.Listener) context.Context { return base },
 			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		},

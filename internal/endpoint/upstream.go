@@ -2,17 +2,20 @@ package endpoint
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -30,28 +33,43 @@ const (
 	upstreamBuffer = 16 << 10
 	// maxResponseHeader bounds what a guest may send as headers, in bytes.
 	maxResponseHeader = 64 << 10
+	// maxInformational bounds the 1xx responses before the response: progress reports, not a stream.
+	maxInformational = 100
 	// maxSends bounds how often one request is sent again because its VM was suspended just
 	// before: suspends of one VM are a minute apart at least (spec/behaviour.md 10).
 	maxSends = 3
+	// maxTurns bounds how often one request is sent another way: HTTP/2, then HTTP/1.1, then TLS.
+	maxTurns = 3
 )
 
 var (
-	errDial        = errors.New("connect to guest")
-	errRequestBody = errors.New("read request body")
+	errDial             = errors.New("connect to guest")
+	errRequestBody      = errors.New("read request body")
+	errTooInformational = errors.New("app sends 1xx responses without end")
 )
 
-// upstream sends requests to guests. One connection pool serves all VMs: the pool's key is the
+// upstream sends requests to guests. One connection pool per way serves all VMs: the pool's key is the
 // "host" of the request's URL, made of VM, generation and port, so a connection of a generation
 // that ended is never found again and no pool has to be torn down when a VM ends.
 type upstream struct {
-	clock clockwork.Clock
-	http1 *http.Transport
+	clock      clockwork.Clock
+	ports      *portMemory
+	probes     singleflight.Group // by "host", as above
+	transports [ways]*http.Transport
 }
 
 func newUpstream(clock clockwork.Clock) *upstream {
-	u := &upstream{clock: clock}
-	u.http1 = &http.Transport{
-		DialContext:            u.dial,
+	u := &upstream{clock: clock, ports: newPortMemory()}
+	for via := range u.transports {
+		u.transports[via] = u.newTransport(way(via))
+	}
+	return u
+}
+
+func (u *upstream) newTransport(via way) *http.Transport {
+	t := &http.Transport{
+		DialContext:            u.dialPlain,
+		DialTLSContext:         u.dialTLS,
 		DisableCompression:     true, // bodies pass as they are
 		MaxIdleConns:           maxUpstream,
 		MaxIdleConnsPerHost:    maxUpstreamPerPort,
@@ -60,56 +78,190 @@ func newUpstream(clock clockwork.Clock) *upstream {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		ReadBufferSize:         upstreamBuffer,
 		WriteBufferSize:        upstreamBuffer,
+		Protocols:              new(http.Protocols),
+		HTTP2:                  guestWindows(),
 	}
-	return u
+	switch via {
+	case plainHTTP1, tlsHTTP1:
+		t.Protocols.SetHTTP1(true)
+	case plainHTTP2:
+		t.Protocols.SetUnencryptedHTTP2(true)
+		t.DialContext = u.dialHTTP2
+	case tlsByALPN:
+		t.Protocols.SetHTTP1(true)
+		t.Protocols.SetHTTP2(true)
+	}
+	return t
+}
+
+// RoundTrip sends a request whose context holds its exchange. A request that finds its lease stale
+// before anything was sent takes a new one and goes again; one that finds its app speaking another
+// protocol goes again in that one.
+func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	ex := exchangeOf(req)
+	w := wishesOf(req)
+	via := w.choose(u.ports.get(ex.app()))
+	if req.Body != nil {
+		ex.body = newRequestBody(req.Body, u.clock, ex.stopReading)
+		ex.body.keep(u.keeps(ex, via))
+	}
+	for sends, turns := 1, 0; ; {
+		s := u.send(req, ex, via)
+		if unsent := errors.Is(s.err, errDial) && errors.Is(s.err, ErrStale); unsent && sends < maxSends {
+			sends++
+			if err := ex.renewLease(req.Context()); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		next, turn := u.judge(req.Context(), s, w)
+		if turns++; !turn || turns > maxTurns || !ex.body.canRepeat() {
+			if s.err == nil {
+				s.served()
+			}
+			return s.res, s.err
+		}
+		if s.res != nil {
+			_ = s.res.Body.Close() // it only said which protocol to speak
+		}
+		via = next
+	}
 }
 
 // target is where one sending of a request goes. Dialling may go on after that request has ended
 // (http.Transport keeps the connection for the next one), so a target never changes.
 type target struct {
 	lease Lease
+	vm    string
 	port  uint16
+	via   way
+	host  string // the client's Host, the TLS server name
 }
 
 type targetKey struct{}
 
-// RoundTrip sends a request whose context holds its exchange. A request that finds its lease stale
-// before anything was sent takes a new one and goes again.
-func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
-	ex := exchangeOf(req)
-	if req.Body != nil {
-		ex.body = &requestBody{from: req.Body}
-	}
-	for sends := 1; ; sends++ {
-		res, err := u.http1.RoundTrip(outgoing(req, ex))
-		unsent := errors.Is(err, errDial) && errors.Is(err, ErrStale)
-		if !unsent || sends == maxSends {
-			return res, err
-		}
-		if err := ex.renewLease(req.Context()); err != nil {
-			return nil, err
-		}
-	}
+// pool is the key of connections that may be used in place of each other.
+func (to *target) pool() string {
+	return to.vm + "." + strconv.FormatUint(to.lease.Generation(), 10) + ":" + strconv.Itoa(int(to.port))
 }
 
-// outgoing returns req addressed to ex's present lease.
-func outgoing(req *http.Request, ex *exchange) *http.Request {
-	to := &target{lease: ex.lease, port: ex.port}
-	out := req.WithContext(context.WithValue(req.Context(), targetKey{}, to))
+// sending is one try to get a request to its app, and what became of it. http.Transport may make
+// two of it, when a connection of the pool turns out to be dead.
+type sending struct {
+	to   *target
+	conn *meteredConn // the one used last; nil if there was none
+	body *bodySending // what is being sent on it; nil = no body
+	info int          // 1xx responses so far
+	res  *http.Response
+	err  error
+}
+
+// send sends a request once, over ex's present lease.
+func (u *upstream) send(req *http.Request, ex *exchange, via way) *sending {
+	s := &sending{to: &target{lease: ex.lease, vm: ex.vm.ID(), port: ex.port, via: via, host: req.Host}}
+	ctx := context.WithValue(ex.base, targetKey{}, s.to)
+	ctx = httptrace.WithClientTrace(ctx, s.trace(httptrace.ContextClientTrace(req.Context())))
+	out := req.WithContext(ctx)
 	out.URL = &url.URL{
-		Scheme:   "http",
-		Host:     ex.vm.ID() + "." + strconv.FormatUint(to.lease.Generation(), 10) + ":" + strconv.Itoa(int(to.port)),
+		Scheme:   via.scheme(),
+		Host:     s.to.pool(),
 		Path:     req.URL.Path,
 		RawPath:  req.URL.RawPath,
 		RawQuery: req.URL.RawQuery,
 	}
 	if ex.body != nil {
-		out.Body, out.GetBody = ex.body, ex.body.again
+		s.body = ex.body.sending()
+		out.Body, out.GetBody = s.body, s.again
 	}
-	return out
+	if s.res, s.err = u.transports[via].RoundTrip(out); s.err != nil && s.conn != nil {
+		if failure := s.conn.failure.Load(); failure != nil {
+			s.err = errors.Join(s.err, *failure) // HTTP/2 does not always tell it
+		}
+	}
+	return s
 }
 
-func (u *upstream) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+// again is http.Request.GetBody: it lets http.Transport send a request again that the app has not
+// begun to look at, because the pooled connection had just been closed or the app said so (GOAWAY).
+func (s *sending) again() (body io.ReadCloser, err error) {
+	if s.body, err = s.body.again(); err != nil {
+		return nil, err
+	}
+	return s.body, nil
+}
+
+// served is called when the response is the app's: nothing will have to be sent again.
+func (s *sending) served() {
+	if s.body != nil {
+		s.body.of.settle()
+	}
+	if s.res.StatusCode == http.StatusSwitchingProtocols && s.conn != nil {
+		s.conn.patient.Store(false) // both directions end by themselves
+	}
+}
+
+// trace watches which connection is used, and passes on what the proxy wants to know of. It takes the
+// place of the proxy's own trace instead of being composed with it, which takes reflection and cannot
+// refuse a 1xx response.
+func (s *sending) trace(proxy *httptrace.ClientTrace) *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) {
+			if s.conn = meteredConnOf(got.Conn); s.conn != nil {
+				s.conn.carries(s.body)
+			}
+		},
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			if s.info++; s.info > maxInformational {
+				return errTooInformational
+			}
+			if proxy == nil || proxy.Got1xxResponse == nil {
+				return nil
+			}
+			deletePlatformHeaders(http.Header(header))
+			return proxy.Got1xxResponse(code, header)
+		},
+	}
+}
+
+func (u *upstream) dialPlain(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := u.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.patient.Store(true)
+	return conn, nil
+}
+
+// dialHTTP2 is for HTTP/2 with prior knowledge: nothing of a request leaves before the app has shown
+// that it speaks it.
+func (u *upstream) dialHTTP2(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := u.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &prefacedConn{meteredConn: conn, clock: u.clock}, nil
+}
+
+// dialTLS does not verify the app's certificate: the connection does not leave the guest's loopback, where
+// the app is alone with itself.
+func (u *upstream) dialTLS(ctx context.Context, _, _ string) (net.Conn, error) {
+	to := ctx.Value(targetKey{}).(*target)
+	raw, err := u.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := clockwork.WithTimeout(ctx, u.clock, handshakeTimeout)
+	defer cancel()
+	conn := tls.Client(raw, u.tlsConfig(to))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("%w with port %d: %w", errHandshake, to.port, err)
+	}
+	raw.patient.Store(conn.ConnectionState().NegotiatedProtocol != "h2")
+	return conn, nil
+}
+
+func (u *upstream) dial(ctx context.Context) (*meteredConn, error) {
 	to := ctx.Value(targetKey{}).(*target)
 	ctx, cancel := clockwork.WithTimeout(ctx, u.clock, dialTimeout)
 	defer cancel()
@@ -117,66 +269,5 @@ func (u *upstream) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w port %d: %w", errDial, to.port, err)
 	}
-	return &meteredConn{Conn: conn, lease: to.lease}, nil
-}
-
-// meteredConn reports every byte to and from the guest as use of the VM.
-type meteredConn struct {
-	net.Conn
-	lease Lease
-}
-
-func (c *meteredConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.lease.Touch(n)
-	}
-	return n, err
-}
-
-func (c *meteredConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if n > 0 {
-		c.lease.Touch(n)
-	}
-	return n, err
-}
-
-// CloseWrite passes on the end of one direction of an upgraded connection.
-func (c *meteredConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return fmt.Errorf("close one direction to guest: %w", errors.ErrUnsupported)
-}
-
-// requestBody is a client's body on its way to the guest. Closing it does nothing, because the
-// client's side is closed by the server, and it can be sent again as long as none of it was read.
-type requestBody struct {
-	from  io.Reader
-	read  atomic.Bool // some of it
-	ended atomic.Bool // all of it
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	b.read.Store(true)
-	n, err := b.from.Read(p)
-	switch {
-	case err == io.EOF:
-		b.ended.Store(true)
-	case err != nil:
-		err = fmt.Errorf("%w: %w", errRequestBody, err)
-	}
-	return n, err
-}
-
-func (b *requestBody) Close() error { return nil }
-
-// again is http.Request.GetBody: it lets http.Transport send a request again that it could not even
-// begin to write, because the pooled connection had just been closed by the app.
-func (b *requestBody) again() (io.ReadCloser, error) {
-	if b.read.Load() {
-		return nil, errors.New("part of the request body is already sent")
-	}
-	return b, nil
+	return newMeteredConn(conn, to.lease), nil
 }

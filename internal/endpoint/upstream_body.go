@@ -1,0 +1,216 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+const (
+	// keptTurning is how much of a body is kept, in bytes, while it is not known which protocol the
+	// app speaks: a TLS server ends a plaintext connection after its first five bytes.
+	keptTurning = 256 << 10
+	// keptRefusable is how much is kept, in bytes, for an HTTP/2 server that says it has not begun with
+	// a request (GOAWAY, REFUSED_STREAM).
+	keptRefusable = 64 << 10
+	// turnPause is how long a body larger than keptTurning waits, once for each port of a VM, for the
+	// app to show that it does not understand.
+	turnPause = 100 * time.Millisecond
+)
+
+var (
+	errSendingOver  = errors.New("this sending of the request is over")
+	errBodyConsumed = errors.New("part of the request body is already sent")
+)
+
+// requestBody is a client's body on its way to the guest. It can be sent again as long as all that
+// was read of it is kept.
+type requestBody struct {
+	from  io.Reader
+	clock clockwork.Clock
+	stop  func() // makes a Read of from fail that waits for the client
+	read  atomic.Bool
+	ended atomic.Bool // all of it was read
+
+	mu      sync.Mutex // guards what follows
+	kept    []byte     // the beginning of the body
+	keeping int        // bytes to keep at most; 0 = keep no more, what is kept is for its present reader
+	pause   time.Duration
+	err     error         // what follows kept, if it is not more
+	flight  chan struct{} // closed when the read in the background is done; nil = there is none
+	direct  bool          // a Read of from is under way in the caller
+	settled chan struct{} // closed when the body will not be sent again
+}
+
+func newRequestBody(from io.Reader, clock clockwork.Clock, stop func()) *requestBody {
+	return &requestBody{from: from, clock: clock, stop: stop, settled: make(chan struct{})}
+}
+
+// keep says how much to keep, and how long to wait before going beyond it. It is called before the
+// first sending.
+func (b *requestBody) keep(size int, pause time.Duration) { b.keeping, b.pause = size, pause }
+
+// canRepeat tells whether the whole body could still be sent, and sees to it that this stays so.
+func (b *requestBody) canRepeat() bool {
+	if b == nil || !b.read.Load() {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keeping > 0
+}
+
+// settle says that the body will not be sent again from its beginning.
+func (b *requestBody) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeping > 0 {
+		b.keeping = 0
+		close(b.settled)
+	}
+}
+
+func (b *requestBody) sending() *bodySending {
+	return &bodySending{of: b, over: make(chan struct{})}
+}
+
+// bodySending reads a body from its beginning, for one sending of its request. Closing it ends a Read
+// that waits for the client, which itself is not closed: that is for the server to do.
+type bodySending struct {
+	of   *requestBody
+	at   int // in of.kept
+	over chan struct{}
+	once sync.Once
+	why  error // set before over is closed
+}
+
+// again is the same body for another sending.
+func (s *bodySending) again() (*bodySending, error) {
+	if !s.of.canRepeat() {
+		return nil, errBodyConsumed
+	}
+	return s.of.sending(), nil
+}
+
+func (s *bodySending) Read(p []byte) (int, error) {
+	b := s.of
+	for {
+		select {
+		case <-s.over:
+			return 0, s.why
+		default:
+		}
+		b.mu.Lock()
+		switch {
+		case s.at < len(b.kept):
+			n := copy(p, b.kept[s.at:])
+			s.at += n
+			b.mu.Unlock()
+			return n, nil
+		case b.err != nil:
+			err := b.err
+			b.mu.Unlock()
+			return 0, err
+		case b.keeping == 0 && b.flight == nil:
+			b.kept, s.at = nil, 0 // all of it is sent
+			b.direct = true
+			b.mu.Unlock()
+			n, err := b.readOn(p)
+			b.mu.Lock()
+			b.direct = false
+			b.mu.Unlock()
+			return n, s.reason(err)
+		case b.flight == nil && len(b.kept) >= b.keeping:
+			b.mu.Unlock()
+			s.awaitSettled()
+			continue
+		case b.flight == nil:
+			b.flight = make(chan struct{})
+			go b.readAhead(min(len(p), b.keeping))
+		}
+		flight := b.flight
+		b.mu.Unlock()
+		select {
+		case <-flight:
+		case <-s.over:
+		}
+	}
+}
+
+// reason is why a read failed: if the sending is over, the read was made to fail.
+func (s *bodySending) reason(err error) error {
+	select {
+	case <-s.over:
+		if err != nil && err != io.EOF {
+			return s.why
+		}
+	default:
+	}
+	return err
+}
+
+// awaitSettled holds a body back that is about to become too long to be sent again.
+func (s *bodySending) awaitSettled() {
+	timer := s.of.clock.NewTimer(s.of.pause)
+	defer timer.Stop()
+	select {
+	case <-s.over:
+	case <-s.of.settled:
+	case <-timer.Chan():
+		s.of.settle()
+	}
+}
+
+// Close ends the sending.
+func (s *bodySending) Close() error {
+	s.end(nil)
+	return nil
+}
+
+// end is Close with the reason, which is what http.Transport then takes for the reason why the request
+// failed. If the body cannot be sent again anyway, nobody wants more of it.
+func (s *bodySending) end(why *error) {
+	s.once.Do(func() {
+		s.why = errSendingOver
+		if why != nil {
+			s.why = *why
+		}
+		close(s.over)
+	})
+	b := s.of
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.direct {
+		b.stop()
+	}
+}
+
+// readAhead reads once into what is kept. It goes on when the sending that wanted it is over, and
+// what it gets is for the next one.
+func (b *requestBody) readAhead(size int) {
+	p := make([]byte, size)
+	n, err := b.readOn(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept = append(b.kept, p[:n]...)
+	b.err = err
+	close(b.flight)
+	b.flight = nil
+}
+
+func (b *requestBody) readOn(p []byte) (int, error) {
+	b.read.Store(true)
+	n, err := b.from.Read(p)
+	switch {
+	case err == io.EOF:
+		b.ended.Store(true)
+	case err != nil:
+		err = fmt.Errorf("%w: %w", errRequestBody, err)
+	}
+	return n, err
+}

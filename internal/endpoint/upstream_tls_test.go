@@ -1,0 +1,537 @@
+package endpoint
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+)
+
+// tlsApp is an app that wants TLS, on one guest port. What it does with a connection that begins otherwise is
+// what servers differ in.
+type tlsApp struct {
+	other func(conn net.Conn, head []byte)
+
+	mu    sync.Mutex // guards what follows
+	begun []byte     // the first byte of each connection
+	names []string   // TLS server names
+}
+
+const tlsHandshakeRecord = 22 // RFC 8446 5.1
+
+func (a *tlsApp) began(first byte) { a.mu.Lock(); a.begun = append(a.begun, first); a.mu.Unlock() }
+
+func (a *tlsApp) plaintextConns() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.begun) - bytes.Count(a.begun, []byte{tlsHandshakeRecord})
+}
+
+// startTLSApp serves handler over TLS on a guest port, with a certificate that nobody trusts.
+func startTLSApp(t *testing.T, vm *fakeVM, port uint16, other func(net.Conn, []byte), handler http.Handler) *tlsApp {
+	app := &tlsApp{other: other}
+	server := httptest.NewUnstartedServer(handler)
+	server.EnableHTTP2 = true
+	server.StartTLS() // for its certificate and configuration; its listener is not used by clients
+	t.Cleanup(server.Close)
+	config := server.TLS.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		app.mu.Lock()
+		defer app.mu.Unlock()
+		app.names = append(app.names, hello.ServerName)
+		return nil, nil
+	}
+	accepted := &connQueue{conns: make(chan net.Conn), closed: make(chan struct{}), addr: server.Listener.Addr()}
+	t.Cleanup(func() { accepted.Close() })
+	go func() { _ = server.Config.Serve(accepted) }()
+	acceptEach(t, vm, port, func(conn net.Conn) {
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			conn.Close()
+			return
+		}
+		app.began(head[0])
+		if head[0] != tlsHandshakeRecord {
+			app.other(conn, head)
+			conn.Close()
+			return
+		}
+		secured := tls.Server(&rewound{conn, io.MultiReader(bytes.NewReader(head), conn)}, config)
+		if secured.Handshake() != nil {
+			conn.Close()
+			return
+		}
+		select {
+		case accepted.conns <- secured:
+		case <-accepted.closed:
+		}
+	})
+	return app
+}
+
+// acceptEach serves every connection to a guest port in a goroutine of its own.
+func acceptEach(t *testing.T, vm *fakeVM, port uint16, serve func(net.Conn)) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	vm.forward(port, listener.Addr().String())
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+}
+
+// connQueue is a listener whose connections somebody else has accepted.
+type connQueue struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+	addr   net.Addr
+}
+
+func (q *connQueue) Addr() net.Addr { return q.addr }
+func (q *connQueue) Close() error   { q.once.Do(func() { close(q.closed) }); return nil }
+
+func (q *connQueue) Accept() (net.Conn, error) {
+	select {
+	case conn := <-q.conns:
+		return conn, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// rewound is a connection whose first bytes were read and put back.
+type rewound struct {
+	net.Conn
+	from io.Reader
+}
+
+func (c *rewound) Read(p []byte) (int, error) { return c.from.Read(p) }
+
+// What servers do with plaintext on a TLS port, as seen with their real versions.
+var tlsServers = map[string]func(conn net.Conn, head []byte){
+	"Go": func(conn net.Conn, head []byte) {
+		if strings.Contains("GET / HEAD  POST  PUT / OPTIO", string(head)) {
+			_, _ = io.WriteString(conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+		}
+	},
+	"OpenSSL: Python, Node": func(conn net.Conn, _ []byte) {
+		_ = conn.(*net.TCPConn).SetLinger(0) // the rest of the request is unread: the kernel resets
+	},
+	"OpenSSL, nothing unread": func(conn net.Conn, _ []byte) {
+		_ = conn.(*net.TCPConn).CloseWrite()
+	},
+	"alert": func(conn net.Conn, _ []byte) {
+		_, _ = conn.Write([]byte{21, 3, 1, 0, 2, 2, 10})
+	},
+	"alert, and left open": func(conn net.Conn, _ []byte) {
+		_, _ = conn.Write([]byte{21, 3, 3, 0, 2, 2, 70})
+		_, _ = io.Copy(io.Discard, conn)
+	},
+	"nginx": func(conn net.Conn, head []byte) {
+		reader := bufio.NewReader(io.MultiReader(bytes.NewReader(head), conn))
+		r, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		const page = "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>\r\n"
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(page), page)
+		_, _ = io.Copy(io.Discard, r.Body)
+	},
+}
+
+func overTLSServers(t *testing.T, handler http.Handler, test func(t *testing.T, w *world, app *tlsApp)) {
+	for name, other := range tlsServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t, clockwork.NewRealClock())
+			test(t, w, startTLSApp(t, w.vm, DefaultPort, other, handler))
+		})
+	}
+}
+
+func TestTLSAppIsRecognisedAndRemembered(t *testing.T) {
+	protocol := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(rw, r.Body)
+		fmt.Fprint(rw, r.Proto)
+	})
+	overTLSServers(t, protocol, func(t *testing.T, w *world, app *tlsApp) {
+		r := w.request(t, http.MethodPost, "/")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("one ")), 4
+		res, body := get(t, w.client(t), r)
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Equal(t, "one HTTP/2.0", body, "ALPN decides, and the body was not lost")
+		require.Equal(t, testHost, app.names[0])
+		looks := app.plaintextConns()
+		require.LessOrEqual(t, looks, 2, "the request, and a look")
+
+		for range 3 {
+			res, body = get(t, w.client(t), w.request(t, http.MethodGet, "/"))
+			require.Equal(t, "HTTP/2.0", body)
+			require.Equal(t, http.StatusOK, res.StatusCode)
+		}
+		w.vm.suspend()
+		w.vm.wake()
+		_, body = get(t, w.client(t), w.request(t, http.MethodGet, "/"))
+		require.Equal(t, "HTTP/2.0", body)
+		require.Equal(t, looks, app.plaintextConns(), "found out once, also over a suspend")
+	})
+}
+
+func TestNothingOfAnUploadIsLostOnAnUnknownTLSApp(t *testing.T) {
+	const size = 3 << 20 // bytes, much more than is kept
+	sum := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		hash := sha256.New()
+		n, err := io.Copy(hash, r.Body)
+		fmt.Fprintf(rw, "%d %x %v", n, hash.Sum(nil), err)
+	})
+	overTLSServers(t, sum, func(t *testing.T, w *world, _ *tlsApp) {
+		sent := sha256.New()
+		r := w.request(t, http.MethodPut, "/")
+		r.Body = io.NopCloser(io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{1}), size), sent))
+		r.ContentLength = size
+		_, body := get(t, w.client(t), r)
+		require.Equal(t, fmt.Sprintf("%d %x <nil>", size, sent.Sum(nil)), body)
+	})
+}
+
+func TestAnUploadThatStallsReachesAnUnknownTLSApp(t *testing.T) {
+	overTLSServers(t, http.HandlerFunc(upperLines), func(t *testing.T, w *world, _ *tlsApp) {
+		reader, writer := io.Pipe()
+		r := w.request(t, http.MethodPost, "/")
+		r.Body = reader
+		began := make(chan *http.Response, 1)
+		go func() {
+			defer close(began)
+			res, err := w.client(t).Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			began <- res
+		}()
+		_, err := io.WriteString(writer, "first\n")
+		require.NoError(t, err)
+		res := <-began
+		require.NotNil(t, res)
+		lines := bufio.NewScanner(res.Body)
+		require.True(t, lines.Scan())
+		require.Equal(t, "FIRST", lines.Text())
+		_, err = io.WriteString(writer, "second\n")
+		require.NoError(t, err)
+		require.True(t, lines.Scan())
+		require.Equal(t, "SECOND", lines.Text())
+		require.NoError(t, writer.Close())
+		require.False(t, lines.Scan())
+	})
+}
+
+func TestWebSocketReachesATLSApp(t *testing.T) {
+	overTLSServers(t, echoSocket(nil), func(t *testing.T, w *world, _ *tlsApp) {
+		for range 2 { // unknown, then known
+			conn, _, err := w.dialSocket(t, nil, marker, tokenPrefix+w.token, portPrefix+"8080", "chat")
+			require.NoError(t, err)
+			require.Equal(t, "chat", conn.Subprotocol())
+			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("ping")))
+			_, message, err := conn.Read(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, "ping", string(message))
+			require.NoError(t, conn.Close(websocket.StatusNormalClosure, "done"))
+		}
+	})
+}
+
+func TestManyRequestsAtOnceFindOutTogether(t *testing.T) {
+	overTLSServers(t, http.HandlerFunc(echoBody), func(t *testing.T, w *world, _ *tlsApp) {
+		client := w.client(t)
+		var all sync.WaitGroup
+		for i := range 30 {
+			all.Go(func() {
+				payload := strings.Repeat("x", i*1000)
+				r := w.request(t, http.MethodPost, "/")
+				r.Body, r.ContentLength = io.NopCloser(strings.NewReader(payload)), int64(len(payload))
+				res, err := client.Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer res.Body.Close()
+				if body, err := io.ReadAll(res.Body); err != nil || string(body) != payload {
+					t.Errorf("request %d: status %d, %d bytes, %v", i, res.StatusCode, len(body), err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// TestPlaintextAppNeverSeesAClientHello: whatever a plaintext app does, or fails to do.
+func TestPlaintextAppNeverSeesAClientHello(t *testing.T) {
+	readRequest := func(conn net.Conn) error {
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err == nil {
+			_, err = io.Copy(io.Discard, r.Body)
+		}
+		return err
+	}
+	reply := func(text string) func(net.Conn) {
+		return func(conn net.Conn) {
+			if readRequest(conn) == nil {
+				_, _ = io.WriteString(conn, text)
+			}
+		}
+	}
+	for name, app := range map[string]struct {
+		serve  func(net.Conn)
+		status int
+	}{
+		"answers":                        {reply("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), 200},
+		"answers 400":                    {reply("HTTP/1.0 400 Bad Request\r\n\r\nI do not like it"), 400},
+		"answers 400 in chunks":          {reply("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400},
+		"crashes while it handles":       {reply(""), 502},
+		"accepts and closes":             {func(net.Conn) {}, 502},
+		"says something that is no HTTP": {reply("SSH-2.0-OpenSSH_9.2\r\n"), 502},
+		"greets before it is spoken to":  {func(conn net.Conn) { _, _ = io.WriteString(conn, "220 mail\r\n"); _ = readRequest(conn) }, 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t, clockwork.NewRealClock())
+			var mu sync.Mutex
+			var begun [][]byte
+			acceptEach(t, w.vm, DefaultPort, func(conn net.Conn) {
+				defer conn.Close()
+				var seen bytes.Buffer
+				app.serve(&rewound{conn, io.TeeReader(conn, &seen)})
+				mu.Lock()
+				defer mu.Unlock()
+				begun = append(begun, seen.Bytes())
+			})
+			for range 3 {
+				res, _ := get(t, w.client(t), w.request(t, http.MethodPost, "/"))
+				require.Equal(t, app.status, res.StatusCode)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, first := range begun {
+				if len(first) > 0 {
+					require.Contains(t, []string{"POST /", probeWords}, string(first[:min(len(first), 6)]))
+				}
+			}
+		})
+	}
+}
+
+func TestAppThatIsReplacedByAnotherKindIsFoundOutAgain(t *testing.T) {
+	w := startWorld(t, clockwork.NewRealClock())
+	says := func(word string) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, word) })
+	}
+	ask := func() (int, string) {
+		w.vm.cutConns() // as the end of its process does
+		res, body := get(t, w.client(t), w.request(t, http.MethodGet, "/"))
+		return res.StatusCode, body
+	}
+	w.vm.listen(t, DefaultPort, says("plain"))
+	_, body := ask()
+	require.Equal(t, "plain", body)
+
+	startTLSApp(t, w.vm, DefaultPort, tlsServers["OpenSSL: Python, Node"], says("secure"))
+	status, _ := ask()
+	require.Equal(t, http.StatusBadGateway, status, "a crash looks the same, so the first request is answered as it was")
+	_, body = ask()
+	require.Equal(t, "secure", body)
+
+	w.vm.listen(t, DefaultPort, says("plain again"))
+	_, body = ask()
+	require.Equal(t, "plain again", body)
+}
+
+func (vm *fakeVM) cutConns() {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	for _, conn := range vm.conns {
+		conn.Close()
+	}
+	vm.conns = nil
+}
+
+func TestHandshakeThatFailsIsToldApart(t *testing.T) {
+	w := startWorld(t, clockwork.NewRealClock())
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // what an old app does
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	w.vm.forward(DefaultPort, server.Listener.Addr().String())
+	res, body := get(t, w.client(t), w.request(t, http.MethodGet, "/"))
+	requireAnswer(t, appTLSFailed, res, body)
+}
+
+func TestGreetingsOfApps(t *testing.T) {
+	for first, want := range map[string]greeting{
+		"":                                     saidNothing,
+		"H":                                    saidSomething,
+		"HTTP/1.1 ":                            saidSomething,
+		"\x15\x03\x01\x00\x02\x02\x0a":         saidAlert,
+		"\x15\x03\x01\x00\x02":                 saidAlert,
+		"\x15\x03\x01\x00":                     saidSomething,
+		"\x15\x02\x01\x00\x02":                 saidSomething,
+		"\x16\x03\x01\x00\x02":                 saidSomething,
+		"\x00\x00\x12\x04\x00\x00\x00\x00\x00": saidSettings,
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00": saidSettings,
+		"\x00\x00\x00\x04\x01\x00\x00\x00\x00": saidSomething, // an acknowledgement
+		"\x00\x00\x12\x04\x00\x00\x00\x00\x01": saidSomething,
+		"\x00\x00\x12\x04\x00\x00\x00\x00":     saidSomething,
+	} {
+		require.Equal(t, want, greetingOf([]byte(first)), "%q", first)
+	}
+}
+
+// FuzzFirstBytes: whatever an app says first, nothing but its own kind of greeting is taken for one.
+func FuzzFirstBytes(f *testing.F) {
+	for _, seed := range []string{"", "HTTP/1.1 200 OK\r\n\r\n", "\x15\x03\x03\x00\x02\x02\x46", "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x01\x00\x00"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		conn := newMeteredConn(&saying{said: said}, &fakeLease{vm: newFakeVM("x")})
+		conn.patient.Store(true)
+		for {
+			if _, err := conn.Read(make([]byte, 1+len(said)/3)); err != nil {
+				break
+			}
+		}
+		switch conn.greeting() {
+		case saidNothing:
+			require.Empty(t, said)
+		case saidAlert:
+			require.Equal(t, []byte{21, 3}, said[:2])
+		case saidSettings:
+			require.Equal(t, byte(4), said[3])
+		}
+	})
+}
+
+// saying is a connection on which something is said and no more.
+type saying struct {
+	net.Conn
+	said []byte
+}
+
+func (s *saying) Read(p []byte) (int, error) {
+	if len(s.said) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.said)
+	s.said = s.said[n:]
+	return n, nil
+}
+
+func TestResponsesThatAskForTLS(t *testing.T) {
+	for _, c := range []struct {
+		response string
+		want     bool
+	}{
+		{"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", true},
+		{"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 45\r\n\r\nThe plain HTTP request was sent to HTTPS port", true},
+		{"HTTP/1.1 400 Bad Request\r\nContent-Length: 45\r\n\r\nThe plain HTTP request was sent to HTTPS port", false}, // kept open: passed on by a proxy
+		{"HTTP/1.0 200 OK\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", false},
+		{"HTTP/1.0 400 Bad Request\r\n\r\nno such thing", false},
+		{"HTTP/1.0 400 Bad Request\r\nServer: x\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", false},
+	} {
+		res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(c.response)), nil)
+		require.NoError(t, err)
+		require.Equal(t, c.want, wantsTLS(res), c.response)
+		if !c.want {
+			body, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			require.True(t, strings.HasSuffix(c.response, "\r\n\r\n"+string(body)), "what was looked at is put back")
+		}
+	}
+}
+
+var errTest = errors.New("on purpose")
+
+func TestBodyIsSentAgainFromItsBeginning(t *testing.T) {
+	source := io.MultiReader(strings.NewReader("hello "), strings.NewReader("world"), failingReader{errTest})
+	b := newRequestBody(source, clockwork.NewFakeClock(), func() {})
+	b.keep(1<<10, turnPause)
+	first := b.sending()
+	part := make([]byte, 3)
+	_, err := io.ReadFull(first, part)
+	require.NoError(t, err)
+	second, err := first.again()
+	require.NoError(t, err)
+	first.end(&errTest)
+	_, err = first.Read(part)
+	require.ErrorIs(t, err, errTest)
+	all, err := io.ReadAll(second)
+	require.ErrorIs(t, err, errTest)
+	require.ErrorIs(t, err, errRequestBody)
+	require.Equal(t, "hello world", string(all))
+}
+
+func TestBodyIsNotSentAgainWhenItsBeginningIsGone(t *testing.T) {
+	b := newRequestBody(strings.NewReader(strings.Repeat("x", 100)), clockwork.NewFakeClock(), func() {})
+	b.keep(10, 0)
+	s := b.sending()
+	all, err := io.ReadAll(s)
+	require.NoError(t, err)
+	require.Len(t, all, 100)
+	_, err = s.again()
+	require.ErrorIs(t, err, errBodyConsumed)
+}
+
+func TestBodyWaitsOnceBeforeItsBeginningIsGivenUp(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	b := newRequestBody(strings.NewReader(strings.Repeat("x", 100)), clock, func() {})
+	b.keep(10, turnPause)
+	s := b.sending()
+	done := make(chan error, 1)
+	go func() { _, err := io.Copy(io.Discard, s); done <- err }()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	require.True(t, b.canRepeat())
+	clock.Advance(turnPause)
+	require.NoError(t, <-done)
+	require.False(t, b.canRepeat())
+}
+
+func TestAppThatDiesUnderAStalledUploadIsReportedAtOnce(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
+		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_, _ = get(t, client, w.request(t, http.MethodGet, "/")) // known from here on
+		acceptEach(t, w.vm, DefaultPort, func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 4096))
+			conn.Close()
+		})
+		w.vm.cutConns()
+		reader, writer := io.Pipe()
+		defer writer.Close()
+		r := w.request(t, http.MethodPost, "/")
+		r.Body = reader
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		res, err := client.Do(r.WithContext(ctx))
+		require.NoError(t, err)
+		require.Equal(t, appResponseFailed.code, res.Header.Get(errorHeader))
+	})
+}
