@@ -31,8 +31,8 @@ type VM interface {
 	Lease(ctx context.Context) (Lease, error)
 }
 
-// Lease is the use of a serving VM by one request. It does not keep the VM from being suspended
-// (an open but silent stream must not, spec/behaviour.md 10); it only tells that a request is open.
+// Lease is the use of a serving VM by one request. It keeps the VM from being suspended for a moment
+// only (an open but silent stream must not, spec/behaviour.md 10): it tells that a request is open.
 //
 // Dial and Touch also happen after Release: connections to the guest are pooled within one
 // generation and outlive the request that dialled them.
@@ -40,6 +40,8 @@ type Lease interface {
 	// Generation differs after every launch and resume of this VM. Connections are never reused
 	// across generations.
 	Generation() uint64
+	// Stale tells whether the VM no longer serves this generation, or is about to stop.
+	Stale() bool
 	// Dial connects to a TCP port of the guest. The connection should have CloseWrite.
 	// Errors: ErrRefused when nothing listens there (the first Read of the connection may report it
 	// instead), ErrStale when the VM no longer serves this generation.
@@ -47,6 +49,8 @@ type Lease interface {
 	// Touch reports bytes that moved between a client and the guest, in either direction: it resets
 	// the idle timer. It is called for every read and write, so it must cost next to nothing.
 	Touch(bytes int)
+	// Answered reports that the response has begun, and how it will end.
+	Answered(microvm.Response)
 	// Release ends the use. It is called exactly once.
 	Release()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
 )
 
 const (
@@ -46,6 +47,7 @@ type fakeVM struct {
 	serving    chan struct{} // closed while the VM serves
 	parked     int
 	leaseErr   error
+	answered   []microvm.Response // of all leases
 }
 
 func newFakeVM(id string) *fakeVM {
@@ -121,6 +123,17 @@ type fakeLease struct {
 
 func (l *fakeLease) Generation() uint64 { return l.generation }
 func (l *fakeLease) Touch(n int)        { l.vm.touched.Add(int64(n)) }
+func (l *fakeLease) Stale() bool {
+	l.vm.mu.Lock()
+	defer l.vm.mu.Unlock()
+	return l.generation != l.vm.generation
+}
+
+func (l *fakeLease) Answered(r microvm.Response) {
+	l.vm.mu.Lock()
+	l.vm.answered = append(l.vm.answered, r)
+	l.vm.mu.Unlock()
+}
 
 func (l *fakeLease) Release() {
 	if l.released.Swap(true) {

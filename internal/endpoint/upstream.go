@@ -30,9 +30,6 @@ const (
 	upstreamBuffer = 16 << 10
 	// maxResponseHeader bounds what a guest may send as headers, in bytes.
 	maxResponseHeader = 64 << 10
-	// maxSends bounds how often one request is sent again because its VM was suspended just
-	// before: suspends of one VM are a minute apart at least (spec/behaviour.md 10).
-	maxSends = 3
 )
 
 var (
@@ -73,18 +70,22 @@ type target struct {
 
 type targetKey struct{}
 
-// RoundTrip sends a request whose context holds its exchange. A request that finds its lease stale
-// before anything was sent takes a new one and goes again.
+// RoundTrip sends a request whose context holds its exchange. A request that a suspend cut takes a
+// new lease and goes again, where that is safe (resend.go).
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	ex := exchangeOf(req)
 	if req.Body != nil {
 		ex.body = &requestBody{from: req.Body}
 	}
 	for sends := 1; ; sends++ {
+		sent := u.clock.Now()
 		res, err := u.http1.RoundTrip(outgoing(req, ex))
-		unsent := errors.Is(err, errDial) && errors.Is(err, ErrStale)
-		if !unsent || sends == maxSends {
-			return res, err
+		if err == nil {
+			ex.lease.Answered(kindOf(res))
+			return res, nil
+		}
+		if err = ex.cut(err); sends == maxSends || !ex.mayGoAgain(req, err, u.clock.Since(sent)) {
+			return nil, err
 		}
 		if err := ex.renewLease(req.Context()); err != nil {
 			return nil, err
