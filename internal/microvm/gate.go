@@ -14,11 +14,13 @@ import (
 // what it cannot take at once it takes in any order, some of it after TCP's second of silence.
 const (
 	// firstWindow is how many of those who waited are inside unanswered, to begin with. Two or three
-	// keep an app busy; more only overlap with the network.
+	// keep an app busy; more only overlap with the network, and in an app of threads the more there
+	// are the less they go in order.
 	firstWindow = 16
-	// lastWindow is what it grows to for an app that answers nobody for long. It doubles each widenEvery.
+	// lastWindow is what it grows to for an app that is slow to answer: it doubles after each
+	// widenEvery without an answer. A first answer after a wake takes less, even under emulation.
 	lastWindow = 256
-	widenEvery = 100 * time.Millisecond
+	widenEvery = 500 * time.Millisecond
 	// maxInside bounds the requests inside one microVM; more wait. The agent takes 1024 connections,
 	// some of which are the daemon's own, and some idle ones (endpoint.maxUpstreamPerPort).
 	maxInside = 896
@@ -37,6 +39,7 @@ type gate struct {
 	unanswered int                 // of those inside that have waited
 	window     int                 // bound of unanswered
 	widening   bool                // a timer will call widen
+	answers    bool                // came to the crowd since the last call of widen
 	awaited    map[*Lease]struct{} // by a suspend
 	empty      chan struct{}       // closed when nobody is awaited any more
 }
@@ -191,16 +194,21 @@ func (g *gate) widen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.widening = false
-	if g.waiting.Len() > 0 && g.now.session != nil {
-		g.window = min(2*g.window, lastWindow)
-		g.move()
+	if g.waiting.Len() == 0 || g.now.session == nil {
+		return
 	}
+	if !g.answers {
+		g.window = min(2*g.window, lastWindow)
+	}
+	g.answers = false
+	g.move()
 }
 
 // answered notes that a request inside got its response, or is out again.
 func (g *gate) answered(l *Lease) {
 	if l.crowd && l.generation == g.now.generation {
 		g.unanswered--
+		g.answers = true
 		g.move()
 	}
 	l.crowd = false

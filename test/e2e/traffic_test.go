@@ -63,8 +63,8 @@ func TestAThousandRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *t
 		}
 		return sum
 	}
-	const quarter = requests / 4
-	require.Less(t, 2*sum(order[:quarter]), sum(order[3*quarter:]), "who came first was served first: %v", order)
+	// On a slow host the app has up to 256 of them at once, in any order of its own, before its first answer.
+	require.Less(t, 4*sum(order[300:500]), 3*sum(order[800:]), "who came first was served first: %v", order)
 }
 
 // countInto is count for other goroutines than the test's.
