@@ -66,6 +66,7 @@ func TestASuspendWaitsForRequestsInFlightAndLetsNoNewOnesIn(t *testing.T) {
 		require.EqualValues(t, 2, late.lease.Generation())
 		require.Equal(t, []string{"hook suspend", "pause", "checkpoint", "end", "start"}, w.guests.said())
 
+		w.becomes(id, store.VMRunning) // recorded, too
 		events := w.events(id)
 		suspended := events[len(events)-2]
 		require.Equal(t, []store.Phase{
