@@ -22,6 +22,8 @@ type VMs interface {
 type VM interface {
 	// ID is microvm-<uuid>, what tokens are bound to.
 	ID() string
+	// MemoryClass is the VM's minimumMemoryInMiB, by which its traffic is limited.
+	MemoryClass() int
 	// AcceptsHTTP tells whether the ingress connectors allow endpoint traffic (spec/behaviour.md 6).
 	AcceptsHTTP() bool
 	// Lease returns when the VM serves, waking it where that is allowed. It blocks while the VM is

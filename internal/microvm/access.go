@@ -37,6 +37,9 @@ type Lease struct {
 // ID is microvm-<uuid>.
 func (a *VM) ID() string { return a.id }
 
+// MemoryClass is the minimumMemoryInMiB of its image.
+func (a *VM) MemoryClass() int { return a.view.Load().rec.MemoryMiB }
+
 // Ingress lists the ingress connectors, ARNs.
 func (a *VM) Ingress() []string { return a.view.Load().rec.IngressConnectors }
 
