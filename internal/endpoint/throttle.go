@@ -11,9 +11,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// burstsPerSecond is in how many pieces a second's bytes may pass: often enough for a stream to look
-// even, and more than a TLS record each at the lowest bandwidth.
-const burstsPerSecond = 16
+const (
+	// burstsPerSecond is in how many parts a second's bytes may pass: often enough for a stream to
+	// look even.
+	burstsPerSecond = 16
+	// throttledPiece is what a connection asks for at a time, in bytes. It is less than the smallest
+	// burst, and the same for all: who asks for more at a time would get more.
+	throttledPiece = 16 << 10
+)
 
 // throttledLease is a lease whose connections share their VM's bandwidth.
 type throttledLease struct {
@@ -40,7 +45,7 @@ type throttledConn struct {
 }
 
 func (c *throttledConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p[:min(len(p), c.bytes.Burst())])
+	n, err := c.Conn.Read(p[:min(len(p), throttledPiece)])
 	if n > 0 && !c.pay(n) {
 		return 0, net.ErrClosed
 	}
@@ -49,7 +54,7 @@ func (c *throttledConn) Read(p []byte) (int, error) {
 
 func (c *throttledConn) Write(p []byte) (written int, err error) {
 	for {
-		piece := p[:min(len(p), c.bytes.Burst())]
+		piece := p[:min(len(p), throttledPiece)]
 		if !c.pay(len(piece)) {
 			return written, net.ErrClosed
 		}
