@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,15 +17,20 @@ import (
 // stuck is an app that answers a request when it is let go, and no request before the given one at all.
 type stuck struct {
 	arrivals chan string // bodies
-	from     int
+	from     atomic.Int64
 }
 
-func newStuck(from int) *stuck { return &stuck{arrivals: make(chan string, 10), from: from} }
+func newStuck(from int64) *stuck {
+	s := &stuck{arrivals: make(chan string, 10)}
+	s.from.Store(from)
+	return s
+}
 
 func (s *stuck) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	first := s.from.Add(-1) >= 0
 	s.arrivals <- string(body)
-	if s.from--; s.from >= 0 {
+	if first {
 		<-r.Context().Done()
 		return
 	}
