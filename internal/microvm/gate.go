@@ -127,11 +127,11 @@ func (g *gate) close(err error) {
 	g.refuseAll(err)
 }
 
-// crowded tells whether somebody waits.
-func (g *gate) crowded() bool {
+// parked is how many wait.
+func (g *gate) parked() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.waiting.Len() > 0
+	return g.waiting.Len()
 }
 
 // What follows is called with mu held.
