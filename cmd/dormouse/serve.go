@@ -51,6 +51,7 @@ type serveOptions struct {
 	warm           int
 	keepTerminated time.Duration
 	limits         limits
+	traffic        traffic
 	config         string
 	idleCounts     []string
 	appLogBytes    int64
@@ -101,6 +102,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
 	o.limits.addFlags(f)
+	o.traffic.addFlags(f)
 	f.StringVar(&o.config, "config", "", "configuration file; "+config.DefaultName+" in the data folder, if there is one")
 	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "what keeps a microVM awake besides traffic through its endpoint: exec, shell, egress; nothing by default")
 	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
@@ -175,10 +177,14 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	door, err := endpoint.New(endpoint.Config{
+	front := endpoint.Config{
 		Listen: o.listenEndpoint, Domain: o.endpointDomain, VMs: endpoint.MicroVMs(manager), Tokens: tokens,
 		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log,
-	})
+	}
+	if err := o.traffic.configure(&front); err != nil {
+		return err
+	}
+	door, err := endpoint.New(front)
 	if err != nil {
 		return fmt.Errorf("--listen-endpoint %s: %w", o.listenEndpoint, err)
 	}

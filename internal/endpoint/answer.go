@@ -18,6 +18,10 @@ const (
 	requestIDHeader = "X-Amzn-Requestid"
 )
 
+// retryAfter is how many seconds a client waits who was one too many: the requests of a second come back
+// within one, and connections when others are closed.
+const retryAfter = "1"
+
 // answer is a response the proxy makes itself: plain text, possibly empty.
 type answer struct {
 	status int
@@ -34,6 +38,9 @@ var (
 	authFailed    = answer{http.StatusForbidden, "AUTH_FAILED", "Token authentication failed"}
 	portDenied    = answer{http.StatusForbidden, "PORT_DENIED", "Access to port denied"}
 	ingressDenied = answer{http.StatusForbidden, "INGRESS_DENIED", "Access to port denied"}
+
+	tooManyRequests    = answer{http.StatusTooManyRequests, "REQUEST_RATE_EXCEEDED", "Too many requests"}        // per second, Config.Limits
+	tooManyConnections = answer{http.StatusTooManyRequests, "CONNECTION_LIMIT_EXCEEDED", "Too many connections"} // Config.Limits
 
 	shellNeedsWebSocket = answer{http.StatusBadGateway, "SHELL_NEEDS_WEBSOCKET", ""}
 	shellUnavailable    = answer{http.StatusNotImplemented, "SHELL_UNAVAILABLE", "Shell sessions are not available on this Dormouse server yet"}

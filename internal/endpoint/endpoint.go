@@ -22,6 +22,8 @@ type VMs interface {
 type VM interface {
 	// ID is microvm-<uuid>, what tokens are bound to.
 	ID() string
+	// MemoryClass is the VM's minimumMemoryInMiB, by which its traffic is limited.
+	MemoryClass() int
 	// AcceptsHTTP tells whether the ingress connectors allow endpoint traffic (spec/behaviour.md 6).
 	AcceptsHTTP() bool
 	// Lease returns when the VM serves, waking it where that is allowed. It blocks while the VM is
@@ -31,8 +33,8 @@ type VM interface {
 	Lease(ctx context.Context) (Lease, error)
 }
 
-// Lease is the use of a serving VM by one request. It does not keep the VM from being suspended
-// (an open but silent stream must not, spec/behaviour.md 10); it only tells that a request is open.
+// Lease is the use of a serving VM by one request. It keeps the VM from being suspended for a moment
+// only (an open but silent stream must not, spec/behaviour.md 10): it tells that a request is open.
 //
 // Dial and Touch also happen after Release: connections to the guest are pooled within one
 // generation and outlive the request that dialled them.
@@ -40,6 +42,8 @@ type Lease interface {
 	// Generation differs after every launch and resume of this VM. Connections are never reused
 	// across generations.
 	Generation() uint64
+	// Stale tells whether the VM no longer serves this generation, or is about to stop.
+	Stale() bool
 	// Dial connects to a TCP port of the guest. The connection should have CloseWrite.
 	// Errors: ErrRefused when nothing listens there (the first Read of the connection may report it
 	// instead), ErrStale when the VM no longer serves this generation.
@@ -47,6 +51,8 @@ type Lease interface {
 	// Touch reports bytes that moved between a client and the guest, in either direction: it resets
 	// the idle timer. It is called for every read and write, so it must cost next to nothing.
 	Touch(bytes int)
+	// Answered reports that the response has begun, and how it will end.
+	Answered(microvm.Response)
 	// Release ends the use. It is called exactly once.
 	Release()
 }

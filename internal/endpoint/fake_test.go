@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
 )
 
 const (
@@ -31,6 +32,7 @@ const (
 // fakeVM is a VM whose guest ports are servers on the host's loopback.
 type fakeVM struct {
 	id          string
+	class       int
 	noIngress   bool
 	refusesLate bool // the first read of a connection says that nothing listens
 
@@ -46,6 +48,7 @@ type fakeVM struct {
 	serving    chan struct{} // closed while the VM serves
 	parked     int
 	leaseErr   error
+	answered   []microvm.Response // of all leases
 }
 
 func newFakeVM(id string) *fakeVM {
@@ -55,6 +58,7 @@ func newFakeVM(id string) *fakeVM {
 }
 
 func (vm *fakeVM) ID() string        { return vm.id }
+func (vm *fakeVM) MemoryClass() int  { return vm.class }
 func (vm *fakeVM) AcceptsHTTP() bool { return !vm.noIngress }
 func (vm *fakeVM) failing(err error) { vm.mu.Lock(); vm.leaseErr = err; vm.mu.Unlock() }
 func (vm *fakeVM) waiting() int      { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.parked }
@@ -121,6 +125,17 @@ type fakeLease struct {
 
 func (l *fakeLease) Generation() uint64 { return l.generation }
 func (l *fakeLease) Touch(n int)        { l.vm.touched.Add(int64(n)) }
+func (l *fakeLease) Stale() bool {
+	l.vm.mu.Lock()
+	defer l.vm.mu.Unlock()
+	return l.generation != l.vm.generation
+}
+
+func (l *fakeLease) Answered(r microvm.Response) {
+	l.vm.mu.Lock()
+	l.vm.answered = append(l.vm.answered, r)
+	l.vm.mu.Unlock()
+}
 
 func (l *fakeLease) Release() {
 	if l.released.Swap(true) {
@@ -190,7 +205,21 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// newWorldWith is newWorld with another configuration.
+func newWorldWith(t testing.TB, change func(*Config)) *world {
+	t.Helper()
+	clock := clockwork.NewFakeClockAt(time.Now())
+	w := startWorldWith(t, clock, change)
+	w.clock = clock
+	return w
+}
+
 func startWorld(t testing.TB, clock clockwork.Clock) *world {
+	t.Helper()
+	return startWorldWith(t, clock, func(*Config) {})
+}
+
+func startWorldWith(t testing.TB, clock clockwork.Clock, change func(*Config)) *world {
 	t.Helper()
 	folder := t.TempDir()
 	authority, err := localca.Open(folder, localca.Scope{}, clock)
@@ -201,13 +230,15 @@ func startWorld(t testing.TB, clock clockwork.Clock) *world {
 	w := &world{vm: newFakeVM(testVM), roots: x509.NewCertPool(), tokens: openTokens(t, &memoryKeys{}, clock)}
 	require.True(t, w.roots.AppendCertsFromPEM(pem))
 	w.token = mint(t, w.tokens, testVM, AllPorts...)
-	w.Server, err = New(Config{
+	cfg := Config{
 		Listen:         "127.0.0.1:0",
 		VMs:            w,
 		Tokens:         w.tokens,
 		GetCertificate: authority.GetCertificate,
 		Clock:          clock,
-	})
+	}
+	change(&cfg)
+	w.Server, err = New(cfg)
 	require.NoError(t, err)
 	w.general = w.Server.general.Addr().String()
 

@@ -25,12 +25,13 @@ var errParkedTooLong = errors.New("microVM did not serve in time")
 // handler takes a request from its arrival to its guest: find the VM, check the token, choose the
 // port, lease the VM, proxy. Nothing of the VM is touched before the token is known to be good.
 type handler struct {
-	cfg   Config
-	proxy *httputil.ReverseProxy
+	cfg     Config
+	limiter *limiter
+	proxy   *httputil.ReverseProxy
 }
 
 func newHandler(cfg Config) *handler {
-	h := &handler{cfg: cfg}
+	h := &handler{cfg: cfg, limiter: newLimiter(cfg.Limits, cfg.Clock)}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      newUpstream(cfg.Clock),
@@ -52,6 +53,7 @@ type exchange struct {
 	port      uint16
 	forceH2   bool
 	offer     offer
+	tally     *tally // nil where nothing is limited
 	lease     Lease
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
@@ -70,7 +72,11 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ex := &exchange{handler: h, writer: w, requestID: uuid.NewString()}
-	if refusal := ex.admit(r); refusal != nil {
+	refusal := ex.admit(r)
+	if refusal == nil {
+		ex.tally, refusal = h.limiter.admit(ex.vm, connOf(r.Context()))
+	}
+	if refusal != nil {
 		h.answer(w, ex, *refusal, nil)
 		return
 	}
@@ -136,6 +142,7 @@ func (ex *exchange) admit(r *http.Request) *answer {
 		return &authFailed
 	}
 	ex.vm = vm
+	connOf(r.Context()).showedToken()
 	if granted.Purpose == purposeShell {
 		return refuseShell(r)
 	}
@@ -219,6 +226,9 @@ func (ex *exchange) takeLease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lease %s: %w", ex.vm.ID(), err)
 	}
+	if ex.tally != nil && ex.tally.bytes != nil {
+		lease = throttledLease{lease, ex.tally.bytes, ex.handler.cfg.Clock}
+	}
 	ex.lease = lease
 	return nil
 }
@@ -247,6 +257,12 @@ func (h *handler) answer(w http.ResponseWriter, ex *exchange, a answer, cause er
 	header[requestIDHeader] = []string{ex.requestID}
 	header[errorHeader] = []string{a.code}
 	ex.endConnection(header)
+	if a.status == http.StatusTooManyRequests {
+		header["Retry-After"] = []string{retryAfter}
+	}
+	if a == tooManyConnections {
+		header["Connection"] = []string{"close"} // also over HTTP/2
+	}
 	header["Content-Type"] = nil
 	if a.body != "" {
 		header.Set("Content-Type", "text/plain; charset=utf-8")

@@ -48,6 +48,3 @@ type lease struct{ *microvm.Lease }
 
 // Touch implements Lease: any traffic counts the same.
 func (l lease) Touch(int) { l.Lease.Touch() }
-
-// Release implements Lease; a request in flight does not keep a microVM awake (spec/behaviour.md 10).
-func (l lease) Release() {}

@@ -81,23 +81,6 @@ func TestRequestThatMeetsASuspendBeforeItIsSentGoesToTheNextGeneration(t *testin
 	require.EqualValues(t, 2, ex.lease.Generation())
 }
 
-func TestRequestWhoseVMIsSuspendedUnderItGets502(t *testing.T) {
-	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
-		arrived := make(chan struct{})
-		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			arrived <- struct{}{}
-			<-r.Context().Done()
-		}))
-		go func() {
-			<-arrived
-			w.vm.suspend()
-		}()
-		res, body := get(t, client, w.request(t, http.MethodPost, "/"))
-		requireAnswer(t, appResponseFailed, res, body)
-		w.vm.wake()
-	})
-}
-
 func TestNoRequestIsLostUnderTrafficAndSuspends(t *testing.T) {
 	w := newWorld(t)
 	w.vm.listen(t, DefaultPort, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {

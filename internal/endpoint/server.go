@@ -27,8 +27,11 @@ const (
 
 	// maxHeader bounds the headers of a request in bytes: a token (8000), cookies and more.
 	maxHeader = 64 << 10
-	// headerTimeout bounds TLS handshakes, and the time a client takes to send its headers.
-	headerTimeout = 10 * time.Second
+	// defaultHeaderTimeout is well above what a handshake takes over the worst of links.
+	defaultHeaderTimeout = 10 * time.Second
+	// maxStreams bounds the requests of one HTTP/2 connection at once. net/http closes one on which more
+	// are opened and reset than it can have served.
+	maxStreams = 250
 	// idleTimeout closes client connections without a request.
 	idleTimeout = 2 * time.Minute
 	// rotateEvery is how often the token keys are looked after; a key signs for a day.
@@ -43,6 +46,9 @@ type Config struct {
 	Tokens         *Tokens
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // localca.Authority's, or CertificateFromFiles
 	ParkTimeout    time.Duration                                        // how long a request waits for its VM
+	Limits         Limits                                               // of each VM's traffic; none by default
+	MaxConnections int                                                  // of clients, at once; DefaultMaxConnections
+	HeaderTimeout  time.Duration                                        // for TLS handshakes, and for the headers of a request; 10 s
 	Clock          clockwork.Clock
 	Logger         *slog.Logger
 }
@@ -53,6 +59,7 @@ type Server struct {
 	cfg     Config
 	tls     *tls.Config
 	http    *http.Server
+	lobby   *lobby
 	general net.Listener
 	streams context.CancelFunc // ends upgraded connections, which http.Server forgets
 
@@ -73,6 +80,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen for endpoints: %w", err)
 	}
 	base, cancel := context.WithCancel(context.Background())
+	handler, lobby := newHandler(cfg), newLobby(cfg.MaxConnections)
+	if handler.limiter != nil {
+		lobby.left = handler.limiter.leave
+	}
 	return &Server{
 		cfg:     cfg,
 		general: general,
@@ -84,14 +95,17 @@ func New(cfg Config) (*Server, error) {
 			DynamicRecordSizingDisabled: true,
 		},
 		http: &http.Server{
-			Handler:           newHandler(cfg),
+			Handler:           handler,
 			MaxHeaderBytes:    maxHeader,
-			ReadHeaderTimeout: headerTimeout,
+			ReadHeaderTimeout: cfg.HeaderTimeout,
 			IdleTimeout:       idleTimeout,
-			HTTP2:             clientWindows(),
+			HTTP2:             clientHTTP2(),
 			BaseContext:       func(net.Listener) context.Context { return base },
+			ConnContext:       inLobby,
+			ConnState:         stateChanged,
 			ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		},
+		lobby:   lobby,
 		streams: cancel,
 		exposed: make(map[netip.Addr]net.Listener),
 	}, nil
@@ -106,6 +120,12 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.ParkTimeout == 0 {
 		cfg.ParkTimeout = DefaultParkTimeout
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = DefaultMaxConnections()
+	}
+	if cfg.HeaderTimeout == 0 {
+		cfg.HeaderTimeout = defaultHeaderTimeout
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clockwork.NewRealClock()
@@ -193,7 +213,7 @@ func (s *Server) close() {
 
 // serve answers on one listener until it is closed.
 func (s *Server) serve(listener net.Listener) error {
-	err := s.http.Serve(tls.NewListener(listener, s.tls))
+	err := s.http.Serve(tls.NewListener(guard{listener, s.lobby}, s.tls))
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}

@@ -35,9 +35,6 @@ const (
 	maxResponseHeader = 64 << 10
 	// maxInformational bounds the 1xx responses before the response: progress reports, not a stream.
 	maxInformational = 100
-	// maxSends bounds how often one request is sent again because its VM was suspended just
-	// before: suspends of one VM are a minute apart at least (spec/behaviour.md 10).
-	maxSends = 3
 	// maxTurns bounds how often one request is sent another way: HTTP/2, then HTTP/1.1, then TLS.
 	maxTurns = 3
 )
@@ -94,8 +91,8 @@ func (u *upstream) newTransport(via way) *http.Transport {
 	return t
 }
 
-// RoundTrip sends a request whose context holds its exchange. A request that finds its lease stale
-// before anything was sent takes a new one and goes again; one that finds its app speaking another
+// RoundTrip sends a request whose context holds its exchange. A request that a suspend cut takes a
+// new lease and goes again, where that is safe (resend.go); one that finds its app speaking another
 // protocol goes again in that one.
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	ex := exchangeOf(req)
@@ -103,11 +100,12 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	via := w.choose(u.ports.get(ex.app()))
 	if req.Body != nil {
 		ex.body = newRequestBody(req.Body, u.clock, ex.stopReading)
-		ex.body.keep(u.keeps(ex, via))
+		ex.body.keep(u.keeps(ex, req.Method, via))
 	}
 	for sends, turns := 1, 0; ; {
+		began := u.clock.Now()
 		s := u.send(req, ex, via)
-		if unsent := errors.Is(s.err, errDial) && errors.Is(s.err, ErrStale); unsent && sends < maxSends {
+		if s.err = ex.cut(s.err); sends < maxSends && ex.mayGoAgain(req, s.err, u.clock.Since(began)) {
 			sends++
 			if err := ex.renewLease(req.Context()); err != nil {
 				return nil, err
@@ -117,6 +115,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		next, turn := u.judge(req.Context(), s, w)
 		if turns++; !turn || turns > maxTurns || !ex.body.canRepeat() {
 			if s.err == nil {
+				ex.lease.Answered(kindOf(s.res))
 				s.served()
 			}
 			return s.res, s.err

@@ -16,7 +16,7 @@ const (
 	// app speaks: a TLS server ends a plaintext connection after its first five bytes.
 	keptTurning = 256 << 10
 	// keptRefusable is how much is kept, in bytes, for an HTTP/2 server that says it has not begun with
-	// a request (GOAWAY, REFUSED_STREAM).
+	// a request (GOAWAY, REFUSED_STREAM), and of an idempotent request for the case that a suspend cuts it.
 	keptRefusable = 64 << 10
 	// turnPause is how long a body larger than keptTurning waits, once for each port of a VM, for the
 	// app to show that it does not understand.

@@ -11,9 +11,12 @@ const (
 	guestStreamWindow  = 1 << 20
 )
 
-// clientWindows is for connections with clients.
-func clientWindows() *http.HTTP2Config {
-	return &http.HTTP2Config{MaxReceiveBufferPerStream: clientStreamWindow, MaxReceiveBufferPerConnection: clientConnWindow}
+// clientHTTP2 is for connections with clients.
+func clientHTTP2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:      maxStreams,
+		MaxReceiveBufferPerStream: clientStreamWindow, MaxReceiveBufferPerConnection: clientConnWindow,
+	}
 }
 
 // guestWindows is for connections with apps. It bounds what a response can put into the daemon's memory

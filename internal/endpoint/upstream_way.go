@@ -127,11 +127,11 @@ func (w wishes) choose(k known) way {
 }
 
 // keeps says how much of a request's body is kept for the case that it has to be sent again.
-func (u *upstream) keeps(ex *exchange, via way) (size int, pause time.Duration) {
+func (u *upstream) keeps(ex *exchange, method string, via way) (size int, pause time.Duration) {
 	switch k := u.ports.get(ex.app()); {
 	case via == plainHTTP1 && !k.plain:
 		return keptTurning, turnPause
-	case via == plainHTTP2, via == tlsByALPN:
+	case via == plainHTTP2, via == tlsByALPN, idempotent[method]:
 		return keptRefusable, 0
 	}
 	return 0, 0

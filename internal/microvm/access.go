@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/arn"
-	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
 // VM is a microVM as its endpoint sees it: something to get connections from.
@@ -21,73 +21,33 @@ var (
 	ErrStale      = errors.New("microVM was suspended since")
 )
 
-// Lease is a serving microVM as of one launch or resume.
+// Lease is the use of a serving microVM, as of one launch or resume, by one request.
 type Lease struct {
-	vm         *vm
+	gate       *gate
 	session    running
 	generation uint64
+	taken      time.Time
+
+	// Guarded by the gate's mu.
+	crowd      bool      // it has waited, and is unanswered
+	answeredAt time.Time // zero: not yet
+	response   Response
 }
 
 // ID is microvm-<uuid>.
 func (a *VM) ID() string { return a.id }
 
+// MemoryClass is the minimumMemoryInMiB of its image.
+func (a *VM) MemoryClass() int { return a.view.Load().rec.MemoryMiB }
+
 // Ingress lists the ingress connectors, ARNs.
 func (a *VM) Ingress() []string { return a.view.Load().rec.IngressConnectors }
 
 // Lease returns when the microVM serves. It waits while the VM is PENDING or SUSPENDING, and wakes a
-// SUSPENDED one if its idle policy says so: one wake, however many wait.
+// SUSPENDED one if its idle policy says so: one wake, however many wait. They are let in in the order
+// in which they came. Release must follow.
 // Errors: ErrGone, ErrSuspended, ErrWakeFailed, ErrBusy, or ctx's.
-func (a *VM) Lease(ctx context.Context) (*Lease, error) {
-	v := (*vm)(a)
-	for waited := false; ; waited = true {
-		now := v.view.Load()
-		switch now.rec.State {
-		case store.VMTerminating, store.VMTerminated:
-			return nil, ErrGone
-		case store.VMSuspended:
-			if !wakesOnTraffic(now.rec) {
-				return nil, ErrSuspended
-			}
-		}
-		if waited && now.wakeErr != nil {
-			return nil, errors.Join(ErrWakeFailed, now.wakeErr)
-		}
-		if now.session != nil {
-			return &Lease{vm: v, session: now.session, generation: now.generation}, nil
-		}
-		if err := v.wait(ctx, now); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// wait returns at the next change after now, and sees to it that a SUSPENDED microVM changes.
-func (v *vm) wait(ctx context.Context, now *view) error {
-	if v.parked.Add(1) > int64(v.m.cfg.MaxParked) {
-		v.parked.Add(-1)
-		return ErrBusy
-	}
-	defer v.parked.Add(-1)
-	now.waiting.Add(1) // before the knock, which is void when nobody waits
-	defer now.waiting.Add(-1)
-	if now.rec.State == store.VMSuspended {
-		select {
-		case v.knocks <- struct{}{}:
-		default: // somebody has knocked already
-		}
-	}
-	select {
-	case <-now.changed:
-		return nil
-	case <-v.ended:
-		if v.over() {
-			return ErrGone
-		}
-		return errors.Join(ErrWakeFailed, errClosing)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (a *VM) Lease(ctx context.Context) (*Lease, error) { return a.gate.enter(ctx) }
 
 // Generation counts launches and resumes; connections belong to one.
 func (l *Lease) Generation() uint64 { return l.generation }
@@ -96,14 +56,42 @@ func (l *Lease) Generation() uint64 { return l.generation }
 // lease was taken. A port nobody listens on gives guest.ErrRefused, at the first read.
 func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	conn, err := l.session.forward(ctx, port)
-	if err != nil && l.vm.view.Load().session != l.session {
+	if err != nil && l.Stale() {
 		return nil, errors.Join(ErrStale, err)
 	}
 	return conn, err
 }
 
+// Stale tells whether the microVM has begun to be suspended or terminated since the lease was taken.
+func (l *Lease) Stale() bool { return l.gate.v.view.Load().session != l.session }
+
+// Answered reports that the request's response has begun.
+func (l *Lease) Answered(r Response) {
+	g := l.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.answeredAt, l.response = g.v.m.clock.Now(), r
+	g.answered(l)
+	if r == Stream {
+		g.left(l)
+	}
+}
+
+// Release ends the request. Dial and Touch stay usable: connections are kept for the next one.
+func (l *Lease) Release() {
+	g := l.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.inside, l)
+	g.left(l)
+	g.answered(l)
+	if g.waiting.Len() > 0 {
+		g.move()
+	}
+}
+
 // Touch reports traffic through the endpoint, which keeps the microVM from being idle.
-func (l *Lease) Touch() { l.vm.touch() }
+func (l *Lease) Touch() { l.gate.v.touch() }
 
 // isInternetEgress tells whether a connector is the managed way out (spec/behaviour.md 6). A
 // customer's connector may have its name.

@@ -165,7 +165,7 @@ func (v *vm) act(first command) {
 			}
 		case <-v.knocks:
 			// A knock may be older than the view: then whoever knocked has been answered.
-			if v.view.Load().waiting.Load() > 0 {
+			if v.gate.parked() > 0 {
 				v.perform(command{kind: resume, cause: causeTraffic})
 			}
 		case <-v.vmmDone():

@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -33,6 +34,41 @@ func TestTrafficKeepsAVMFromBeingIdle(t *testing.T) {
 		}
 		w.passes(time.Minute)
 		w.becomes(id, store.VMSuspended)
+	})
+}
+
+func TestAStreamKeepsAVMUpWhileItHasMessagesAndNotByBeingOpen(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.run(idle(time.Minute, hour, true))
+		stream := w.lease(id)
+		stream.Answered(Stream)
+		for range 180 {
+			w.passes(time.Second)
+			stream.Touch()
+		}
+		require.Equal(t, store.VMRunning, w.row(id).State)
+		w.passes(time.Minute - time.Millisecond)
+		require.Equal(t, store.VMRunning, w.row(id).State)
+		w.passes(time.Millisecond)
+		w.becomes(id, store.VMSuspended)
+		require.Equal(t, causeIdle, w.lastEvent(id).Cause)
+	})
+}
+
+func TestRequestsThatAreRefusedOrGiveUpAreNoTraffic(t *testing.T) {
+	inWorldWith(t, func(c *Config) { c.MaxParked = 1 }, func(t *testing.T, w *world) {
+		id := w.asleep(idle(time.Minute, hour, true))
+		before := w.vm(id).lastTraffic.Load()
+		w.guests.spoil(func(g *guests) { g.loadHold = time.Minute })
+		ctx, cancel := context.WithCancel(t.Context())
+		r := w.requests(ctx, id, 1)[0]
+		w.settles()
+		_, err := w.vm(id).Lease(t.Context())
+		require.ErrorIs(t, err, ErrBusy)
+		cancel()
+		<-r.done
+		require.Equal(t, before, w.vm(id).lastTraffic.Load())
+		w.becomes(id, store.VMRunning)
 	})
 }
 

@@ -62,6 +62,8 @@ type Config struct {
 	Launching int           // launches, resumes and suspends at once; default one per core
 	MaxParked int           // requests that wait for one VM; default 1000
 
+	DrainLimit time.Duration // how long a suspend or terminate waits for requests in flight; default 2 s
+
 	IdleCounts IdleCounts // what keeps microVMs awake besides traffic through their endpoints
 }
 
@@ -113,6 +115,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.MaxParked == 0 {
 		cfg.MaxParked = 1000
+	}
+	if cfg.DrainLimit == 0 {
+		cfg.DrainLimit = 2 * time.Second
 	}
 	m := &Manager{
 		cfg: cfg, clock: cfg.Clock, log: cfg.Log,

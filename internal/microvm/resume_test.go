@@ -53,7 +53,7 @@ func TestManyRequestsWaitForOneWake(t *testing.T) {
 		}
 		require.Equal(t, []string{"start"}, w.guests.said())
 		require.Equal(t, causeTraffic, w.lastEvent(id).Cause)
-		require.Zero(t, w.vm(id).parked.Load())
+		require.Zero(t, w.vm(id).gate.parked())
 	})
 }
 
@@ -208,7 +208,7 @@ func TestARequestThatIsGivenUpStopsWaitingAndWakesNobody(t *testing.T) {
 		cancel(given)
 		<-r.done
 		require.ErrorIs(t, r.err, given)
-		require.Zero(t, w.vm(id).parked.Load())
+		require.Zero(t, w.vm(id).gate.parked())
 		w.becomes(id, store.VMRunning) // the wake that it began goes on
 	})
 }

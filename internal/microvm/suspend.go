@@ -17,7 +17,7 @@ import (
 // saveLimit bounds the pause and the writing of a checkpoint.
 const saveLimit = 5 * time.Minute
 
-// suspend takes a RUNNING microVM to SUSPENDED: hook, pause, checkpoint made durable, state
+// suspend takes a RUNNING microVM to SUSPENDED: requests in flight ended, hook, pause, checkpoint made durable, state
 // recorded, and only then the VMM ended. Until the record is written the VM can go on.
 func (v *vm) suspend(c command) {
 	now := v.view.Load()
@@ -55,8 +55,9 @@ func (v *vm) suspend(c command) {
 	v.m.pool.use(v.image)
 }
 
-// sleep calls the hook, writes the checkpoint and records SUSPENDED.
+// sleep lets requests end, calls the hook, writes the checkpoint and records SUSPENDED.
 func (v *vm) sleep(c command, s running, phases *telemetry.Phases) error {
+	v.letRequestsEnd(v.life, s, func() { phases.Next("drain") })
 	phases.Next("queue")
 	release, err := v.m.admit(v.life, nil)
 	if err != nil {

@@ -15,6 +15,9 @@ func (v *vm) terminate(c command) {
 		return
 	}
 	v.begin(c, c.reason())
+	if c.cause != causeExit {
+		v.letRequestsEnd(v.m.running, s, func() {})
+	}
 	if hook := v.version.Config.Hooks.Terminate; hook.Enabled && c.cause != causeExit {
 		// Whatever it answers, the VM ends.
 		if _, err := s.hook(v.m.running, hookRequest("terminate", v.version.Config.Hooks.Port, hook)); err != nil {

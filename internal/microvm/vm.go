@@ -28,7 +28,7 @@ type vm struct {
 
 	folderSynced atomic.Bool  // the folder's own entry is durable
 	lastTraffic  atomic.Int64 // Unix nanoseconds
-	parked       atomic.Int64 // requests that wait for the VM
+	gate         *gate        // requests that wait for the VM or are inside
 
 	metadata netstack.Handler // its metadata service, over suspends; nil: none
 
@@ -51,19 +51,18 @@ type vm struct {
 	unrecorded *store.Event    // of a state that is shown and could not be recorded
 }
 
-// view is what others see of a microVM. It never changes, but for waiting: a change makes a new one
-// and closes changed of the old one.
+// view is what others see of a microVM. It never changes: a change makes a new one and closes changed
+// of the old one.
 type view struct {
 	rec        store.MicroVM
 	session    running // nil unless it serves
 	generation uint64
 	wakeErr    error // why the last wake failed, or its hook
 	changed    chan struct{}
-	waiting    *atomic.Int64 // requests that wait for what comes after this view
 }
 
 func newView(rec store.MicroVM) *view {
-	return &view{rec: rec, changed: make(chan struct{}), waiting: new(atomic.Int64)}
+	return &view{rec: rec, changed: make(chan struct{})}
 }
 
 // newVM makes a microVM of which nobody knows yet.
@@ -74,7 +73,8 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(identityOf(rec)),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
-	v.view.Store(newView(rec))
+	v.gate = newGate(v)
+	v.publish(newView(rec))
 	v.touch()
 	return v
 }
@@ -83,6 +83,11 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 func (v *vm) close() {
 	v.doom(nil)
 	close(v.ended)
+	if v.over() {
+		v.gate.close(ErrGone)
+	} else {
+		v.gate.close(errors.Join(ErrWakeFailed, errClosing))
+	}
 	v.m.actors.Done()
 }
 
@@ -90,7 +95,7 @@ func (v *vm) close() {
 func (v *vm) setAddr(addr netip.Addr) {
 	rec := v.view.Load().rec
 	rec.EndpointAddr = addr.String()
-	v.view.Store(newView(rec))
+	v.publish(newView(rec))
 }
 
 func (v *vm) touch() { v.lastTraffic.Store(v.m.clock.Now().UnixNano()) }
@@ -160,8 +165,13 @@ func (v *vm) record(rec store.MicroVM, e store.Event) error {
 func (v *vm) show(rec store.MicroVM, s running, wakeErr error) {
 	before, now := v.view.Load(), newView(rec)
 	now.session, now.generation, now.wakeErr = s, v.generation, wakeErr
-	v.view.Store(now)
+	v.publish(now)
 	close(before.changed)
+}
+
+func (v *vm) publish(now *view) {
+	v.view.Store(now)
+	v.gate.turn(now)
 }
 
 func (v *vm) event(c command, operation string) store.Event {

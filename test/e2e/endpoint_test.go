@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,6 +50,8 @@ func TestBadTokensAreRefusedAndWakeNobody(t *testing.T) {
 		"half a token": {[]string{"X-aws-proxy-auth", strings.Join(segments[:3], ".")}, "AUTH_MISSING", "Request missing authentication"},
 		"cut short":    {[]string{"X-aws-proxy-auth", v.token[:len(v.token)-4]}, "AUTH_FAILED", "Token authentication failed"},
 		"forged":       {[]string{"X-aws-proxy-auth", forged}, "AUTH_FAILED", "Token authentication failed"},
+		"alg none":     {[]string{"X-aws-proxy-auth", strings.Replace(v.token, segments[0], withoutAlgorithm(t, segments[0]), 1)}, "AUTH_FAILED", "Token authentication failed"},
+		"six segments": {[]string{"X-aws-proxy-auth", v.token + ".AAAA"}, "AUTH_MISSING", "Request missing authentication"},
 		"foreign":      {[]string{"X-aws-proxy-auth", foreign}, "AUTH_FAILED", "Token authentication failed"},
 		"other port": {
 			[]string{"X-aws-proxy-auth", v.mint(object{"port": 8081}, object{"range": object{"startPort": 9000, "endPort": 9001}})},
@@ -61,6 +65,15 @@ func TestBadTokensAreRefusedAndWakeNobody(t *testing.T) {
 	require.Equal(t, "SUSPENDED", v.get().State)
 	require.Empty(t, v.events("resume"))
 	require.Zero(t, v.vmm())
+}
+
+// withoutAlgorithm is a token's header that says that its content is not encrypted.
+func withoutAlgorithm(t *testing.T, header string) string {
+	t.Helper()
+	text, err := base64.RawURLEncoding.DecodeString(header)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"dir"`)
+	return base64.RawURLEncoding.EncodeToString(bytes.Replace(text, []byte(`"dir"`), []byte(`"none"`), 1))
 }
 
 func TestAPortIsReachedIfTheTokenCoversItAndSomethingListens(t *testing.T) {

@@ -29,6 +29,40 @@ class State:
 state = State()
 
 
+class Keepsake:
+    """A mebibyte in memory and the same on disk, of which digests are kept in memory."""
+
+    path, size = "keepsake", 1 << 20
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.round = 0
+        self.memory = bytearray(self.size)
+        self.digest = None
+
+    def verify(self):
+        with self.lock:
+            held = self.digest is None or {"memory": self.digest, "disk": self.digest} == {
+                "memory": hashlib.sha256(self.memory).digest(), "disk": hashlib.sha256(self.read()).digest()}
+            self.round += 1
+            at = self.round * 4099 % (self.size - 65536)  # another place each time, at odds with pages
+            self.memory[at:at + 65536] = os.urandom(65536)
+            with open(self.path, "wb") as file:
+                file.write(self.memory)
+                file.flush()
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the next reading is from disk
+            self.digest = hashlib.sha256(self.memory).digest()
+            return {"held": held, "round": self.round}
+
+    def read(self):
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+keepsake = Keepsake()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -64,7 +98,8 @@ class App(Handler):
          "/built": self.show_built, "/hook-stream": self.stream_hooks, "/socket": self.open_socket}[self.path]()
 
     def do_POST(self):
-        {"/mirror": self.mirror, "/dial": self.dial, "/exit": self.exit, "/print": self.print, "/refuse-suspend": self.refuse_suspend}[self.path]()
+        {"/mirror": self.mirror, "/dial": self.dial, "/exit": self.exit, "/print": self.print, "/echo": self.echo,
+         "/verify": self.verify, "/refuse-suspend": self.refuse_suspend}[self.path]()
 
     def show_headers(self):
         self.answer({"peer": self.client_address[0], "headers": self.headers.items()})
@@ -129,6 +164,17 @@ class App(Handler):
         """Writes the request to standard output, a line."""
         print(self.read_body().decode(), flush=True)
         self.answer({})
+
+    def echo(self):
+        body = self.read_body()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def verify(self):
+        """Tells whether memory and disk hold what the last call has left there, and changes it."""
+        self.answer(keepsake.verify())
 
     def refuse_suspend(self):
         state.refuse_suspend = True
