@@ -72,7 +72,7 @@ func TestAnAppMayDoWhatItsImagesCapabilitiesSay(t *testing.T) {
 			"FUSE": "no such file or directory", "tun": "no such file or directory", "loop": "no such file or directory",
 			"device": "permission denied", "disk": "permission denied",
 			"veth": "operation not permitted", "bridge": "operation not permitted",
-			"cgroup": "file system", "sysctl": "read-only file system", "nested container": "operation not permitted",
+			"cgroup": "no such file or directory", "sysctl": "read-only file system", "nested container": "operation not permitted",
 		} {
 			require.Contains(t, got.Tried[name], refusal, name)
 			delete(got.Tried, name)
