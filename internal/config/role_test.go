@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +81,20 @@ func TestErrorsQuoteNoSecret(t *testing.T) {
 		require.Error(t, err, text)
 		require.NotContains(t, err.Error(), "hush", text)
 	}
+}
+
+func TestTheExampleOfTheDocumentationIsRight(t *testing.T) {
+	page, err := os.ReadFile("../../docs/identity.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(page), "```yaml\n")
+	require.True(t, found)
+	example, _, found := strings.Cut(rest, "```")
+	require.True(t, found)
+	file, err := Parse([]byte(example))
+	require.NoError(t, err)
+	require.Len(t, file.Roles, 4)
+	require.NotNil(t, file.Roles[0].Static)
+	require.NotNil(t, file.Roles[1].Command)
+	require.Equal(t, "arn:aws:iam::123456789012:role/app", file.Roles[2].Assume.RoleARN)
+	require.NotNil(t, file.Roles[3].Assume)
 }

@@ -70,6 +70,7 @@ var Decisions = []Decision{
 	{"presigned request", "", "", "accepted, as by other AWS services"},
 	{"body that is not signed", "", "SDKs always sign it", "InvalidSignatureException"},
 
+	{"tags in the metadata service", "", "a folder tags/, without what is in it", "tags/instance/ is empty: microVMs have no tags"},
 	{"role of another account", "", "", "AccessDeniedException, as when a role is passed to AWS Lambda; whether the role exists is not asked"},
 	{"network connector members modelled optional", "optional", "ClientToken, OperatorRole, NetworkProtocol and AssociatedComputeResourceTypes are enforced", "enforced: InvalidParameterValueException"},
 	{"network connector without subnets", "optional", "", "made: it leads nowhere"},

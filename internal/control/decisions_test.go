@@ -18,6 +18,7 @@ var checkedElsewhere = map[string]string{
 	"traffic before /run":                 "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
 	"rates of calls":                      "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
 	"memory quota of a microVM that ends": "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
+	"tags in the metadata service":        "metadata.TestTheTreeIsTheOneOfTheService",
 	"way out through a network connector": "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
 }
 

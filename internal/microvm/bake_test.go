@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/store"
+	"github.com/dormouse-dev/dormouse/internal/vmm/vmmtest"
 )
 
 // agent is what answers in a guest. What it does not know how to answer it never answers.
@@ -281,4 +283,22 @@ func TestARehearsalIsARestoreThatLeavesTheSecretAsItIs(t *testing.T) {
 	inBake(t, a, func(t *testing.T, _ *Manager, s *session) {
 		require.ErrorContains(t, s.rehearse(t.Context()), "rehearse a restore: fix up the restored guest: guest: agent: no entropy")
 	})
+}
+
+func TestOnlyAnImageWithAllCapabilitiesBootsWithAllModules(t *testing.T) {
+	for all, want := range map[bool]string{false: "plain", true: "all"} {
+		driver := &vmmtest.Driver{Spoil: func(m *vmmtest.Machine) { m.Fail = map[string]error{"Network": io.ErrClosedPipe} }}
+		m, err := New(Config{
+			Dir: t.TempDir(), Driver: driver, Boot: BootConfig{Initrd: "plain", InitrdAll: "all"},
+			Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Warm: -1,
+		})
+		require.NoError(t, err)
+		_, err = m.Bake(t.Context(), BakeSpec{
+			Dir: t.TempDir(), App: guest.BootRequest{AllCapabilities: all}, Size: Size{MemoryMiB: 1, CPUs: 1, DiskBytes: 8 << 20},
+			Log: io.Discard, Phase: func(string) {},
+		})
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		require.Equal(t, want, driver.Machines()[0].Config.Initrd)
+		require.Zero(t, driver.Alive())
+	}
 }

@@ -23,7 +23,8 @@ type Identity struct {
 // BuildName is the name of the guests of a build.
 func BuildName(buildID string) string { return "build-" + buildID }
 
-func identityOf(rec store.MicroVM) Identity {
+// IdentityOf is who the code in a microVM is.
+func IdentityOf(rec store.MicroVM) Identity {
 	return Identity{Name: rec.ID, AccountID: rec.AccountID, Region: rec.Region, ImageARN: rec.ImageARN, Role: rec.ExecutionRoleARN}
 }
 

@@ -70,7 +70,7 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 	v := &vm{
 		m: m, id: rec.ID, version: version, image: image, dir: filepath.Join(m.vmsDir(), rec.ID),
 		commands: make(chan command), knocks: make(chan struct{}, 1), ended: make(chan struct{}),
-		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(identityOf(rec)),
+		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(IdentityOf(rec)),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
 	v.gate = newGate(v)
