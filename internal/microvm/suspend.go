@@ -57,6 +57,7 @@ func (v *vm) suspend(c command) {
 
 // sleep calls the hook, writes the checkpoint and records SUSPENDED.
 func (v *vm) sleep(c command, s running, phases *telemetry.Phases) error {
+	v.endProcesses()
 	phases.Next("queue")
 	release, err := v.m.admit(v.life, nil)
 	if err != nil {

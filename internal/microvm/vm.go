@@ -28,6 +28,7 @@ type vm struct {
 	folderSynced atomic.Bool  // the folder's own entry is durable
 	lastTraffic  atomic.Int64 // Unix nanoseconds
 	parked       atomic.Int64 // requests that wait for the VM
+	processes    processes    // shells and commands of its clients
 
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one
