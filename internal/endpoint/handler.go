@@ -21,8 +21,9 @@ var errParkedTooLong = errors.New("microVM did not serve in time")
 // handler takes a request from its arrival to its guest: find the VM, check the token, choose the
 // port, lease the VM, proxy. Nothing of the VM is touched before the token is known to be good.
 type handler struct {
-	cfg   Config
-	proxy *httputil.ReverseProxy
+	cfg    Config
+	proxy  *httputil.ReverseProxy
+	shells sync.WaitGroup
 }
 
 func newHandler(cfg Config) *handler {
@@ -48,6 +49,7 @@ type exchange struct {
 	vm        VM
 	port      uint16
 	offer     offer
+	shell     bool // a shell is asked for, and port means nothing
 	lease     Lease
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
@@ -72,6 +74,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { ex.lease.Release() }() // not the present lease: renewLease may change it
+	if ex.shell {
+		h.serveShell(w, r, ex)
+		return
+	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		// Without it net/http swallows the rest of the body before the first byte of a response.
 		ex.duplex = true
@@ -109,7 +115,7 @@ func (ex *exchange) admit(r *http.Request) *answer {
 	}
 	ex.vm = vm
 	if granted.Purpose == purposeShell {
-		return refuseShell(r)
+		return ex.admitShell(r)
 	}
 	if ex.port, err = requestedPort(r, ex.offer); err != nil {
 		return &badRequest
@@ -123,15 +129,6 @@ func (ex *exchange) admit(r *http.Request) *answer {
 		return &appH2Unsupported
 	}
 	return nil
-}
-
-// refuseShell answers a genuine shell token, which opens no port. A shell is a WebSocket; anything
-// else gets 502 (spec/behaviour.md 9).
-func refuseShell(r *http.Request) *answer {
-	if !isWebSocket(r) {
-		return &shellNeedsWebSocket
-	}
-	return &shellUnavailable
 }
 
 // presentedToken returns the token of the header or, on a WebSocket handshake that also offers the

@@ -53,6 +53,7 @@ type Server struct {
 	cfg     Config
 	tls     *tls.Config
 	http    *http.Server
+	handler *handler
 	general net.Listener
 	streams context.CancelFunc // ends upgraded connections, which http.Server forgets
 
@@ -73,8 +74,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen for endpoints: %w", err)
 	}
 	base, cancel := context.WithCancel(context.Background())
+	handler := newHandler(cfg)
 	return &Server{
 		cfg:     cfg,
+		handler: handler,
 		general: general,
 		tls: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -84,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 			DynamicRecordSizingDisabled: true,
 		},
 		http: &http.Server{
-			Handler:           newHandler(cfg),
+			Handler:           handler,
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: headerTimeout,
 			IdleTimeout:       idleTimeout,
@@ -179,6 +182,7 @@ func (s *Server) EndpointHost(endpointID, endpointAddr string) string {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.close()
+	s.handler.waitForShells(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for endpoint requests: %w", err)
 	}

@@ -31,6 +31,7 @@ type Process struct {
 	room  int           // guarded by mu: bytes of input that may be sent now
 	more  chan struct{} // of size 1: there is room again
 	over  chan struct{} // closed with ended
+	hung  chan struct{} // closed with cause
 	cause error         // guarded by mu: why it was hung up on
 	ended error         // guarded by mu: what Next says from now on; nil while the process lives
 }
@@ -63,7 +64,7 @@ func (c *Client) exec(ctx context.Context, r ExecRequest) (p *Process, err error
 	if err := WriteJSON(conn, r); err != nil {
 		return nil, err
 	}
-	p = &Process{conn: conn, buffer: make([]byte, ExecPiece+1), room: ExecWindow, more: make(chan struct{}, 1), over: make(chan struct{})}
+	p = &Process{conn: conn, buffer: make([]byte, ExecPiece+1), room: ExecWindow, more: make(chan struct{}, 1), over: make(chan struct{}), hung: make(chan struct{})}
 	first, err := ReadExecFrame(conn, p.buffer)
 	switch {
 	case err != nil:
@@ -209,6 +210,7 @@ func (p *Process) HangUp(cause error) {
 	p.mu.Lock()
 	if p.cause == nil {
 		p.cause = cause
+		close(p.hung)
 	}
 	p.mu.Unlock()
 	if half, ok := p.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
@@ -225,6 +227,16 @@ func (p *Process) Close() error {
 
 // Over is closed when the process has ended or was let go.
 func (p *Process) Over() <-chan struct{} { return p.over }
+
+// HungUp is closed when HangUp was called; Cause then says what it was given.
+func (p *Process) HungUp() <-chan struct{} { return p.hung }
+
+// Cause is what HangUp was given, nil if it was not called.
+func (p *Process) Cause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cause
+}
 
 // end makes err, or what HangUp was given, the last word if there is none yet.
 func (p *Process) end(err error) error {
