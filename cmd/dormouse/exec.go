@@ -41,9 +41,9 @@ started and left in its session ends with the connection.`,
 		if err != nil {
 			return err
 		}
-		p := &remote.Process{Command: command, Output: os.Stdout, Errors: os.Stderr}
+		p := &remote.Process{Command: command, Output: cmd.OutOrStdout(), Errors: cmd.ErrOrStderr()}
 		if !noInput {
-			p.Input = os.Stdin
+			p.Input = cmd.InOrStdin()
 		}
 		if tty {
 			if p.Terminal = remote.TerminalOf(os.Stdin); p.Terminal == nil {

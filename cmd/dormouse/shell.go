@@ -38,7 +38,7 @@ closes its shells; they do not keep it awake (but see --idle-counts of the daemo
 		if err != nil {
 			return err
 		}
-		p := &remote.Process{Input: os.Stdin, Output: os.Stdout, Errors: os.Stderr, Terminal: remote.TerminalOf(os.Stdin)}
+		p := &remote.Process{Input: cmd.InOrStdin(), Output: cmd.OutOrStdout(), Errors: cmd.ErrOrStderr(), Terminal: remote.TerminalOf(os.Stdin)}
 		return s.join(cmd.Context(), args[0], p)
 	}
 	return cmd

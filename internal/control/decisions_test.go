@@ -14,11 +14,13 @@ import (
 
 // checkedElsewhere are the rows that other packages carry out, with the tests that check them.
 var checkedElsewhere = map[string]string{
-	"failed suspend hook":                 "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
-	"traffic before /run":                 "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
-	"rates of calls":                      "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
-	"memory quota of a microVM that ends": "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
-	"way out through a network connector": "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
+	"failed suspend hook":                  "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
+	"traffic before /run":                  "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
+	"rates of calls":                       "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
+	"memory quota of a microVM that ends":  "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
+	"bytes of shells and the idle timer":   "microvm.TestOnlyProcessesThatAreConfiguredToKeepTheirMicroVMAwake",
+	"shell of a microVM that is suspended": "microvm.TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy",
+	"way out through a network connector":  "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
 }
 
 // TestEveryDecisionIsWhatTheServiceDoes has one check for each row of Decisions.

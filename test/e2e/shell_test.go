@@ -173,7 +173,9 @@ func TestAShellIsATerminalInTheAppsContainer(t *testing.T) {
 	s.until("exec sleep 2000")
 	time.Sleep(500 * time.Millisecond) // until it is in the foreground
 	s.keys("\x03")
-	require.Equal(t, "130\n", s.run("echo $?"))
+	s.until("# ")
+	s.keys("echo status=$?\r")
+	s.until("\nstatus=130\r\n")
 
 	s.keys("exit 3\r")
 	s.requireClosed(websocket.StatusNormalClosure, "shell exited")
@@ -215,7 +217,8 @@ func TestAShellEndsWithASuspendAndNothingOfItStays(t *testing.T) {
 	v := h.runUntilRunning(t, image.arn, withShell)
 	nonce := v.makeNonce()
 	s := v.openShell()
-	s.run("sleep 4242 & (trap '' HUP; exec sleep 4243) &")
+	s.run("sleep 4242 & true")
+	s.run("(trap '' HUP; exec sleep 4243) & true")
 	s.keys("sleep 4244\r")
 	s.until("sleep 4244")
 	command := make(chan error, 1)
