@@ -13,6 +13,9 @@ import (
 // execLimit bounds the start of a process, which is code that nobody has run since the restore.
 const execLimit = 30 * time.Second
 
+// leaveLimit is how long a process that was let go is waited for; the agent gives it a second.
+const leaveLimit = 3 * time.Second
+
 // errHungUp is the error of a process that was left by whoever had it.
 var errHungUp = errors.New("guest: process was hung up on")
 
@@ -22,8 +25,10 @@ type Process struct {
 	// Moved is called with the number of bytes of every piece of input and output; nil: it is not.
 	Moved func(bytes int)
 
-	conn   net.Conn
-	buffer []byte // Next's
+	conn net.Conn
+
+	reading chan struct{} // of size 1; full while somebody is in Next
+	buffer  []byte        // guarded by reading
 
 	writing sync.Mutex // held while a frame is written
 
@@ -64,7 +69,10 @@ func (c *Client) exec(ctx context.Context, r ExecRequest) (p *Process, err error
 	if err := WriteJSON(conn, r); err != nil {
 		return nil, err
 	}
-	p = &Process{conn: conn, buffer: make([]byte, ExecPiece+1), room: ExecWindow, more: make(chan struct{}, 1), over: make(chan struct{}), hung: make(chan struct{})}
+	p = &Process{
+		conn: conn, reading: make(chan struct{}, 1), buffer: make([]byte, ExecPiece+1), room: ExecWindow,
+		more: make(chan struct{}, 1), over: make(chan struct{}), hung: make(chan struct{}),
+	}
 	first, err := ReadExecFrame(conn, p.buffer)
 	switch {
 	case err != nil:
@@ -88,6 +96,8 @@ type ExecOutput struct {
 // Next returns what the process says next. After the end it returns io.EOF; if there was no end, what
 // broke the connection, or what HangUp was given.
 func (p *Process) Next() (ExecOutput, error) {
+	p.reading <- struct{}{}
+	defer func() { <-p.reading }()
 	for {
 		if err := p.why(); err != nil {
 			return ExecOutput{}, err
@@ -166,6 +176,8 @@ func (p *Process) reserve(n int) (int, error) {
 		p.mu.Unlock()
 		select {
 		case <-p.more:
+		case <-p.hung:
+			return 0, p.Cause()
 		case <-p.over:
 			return 0, p.why()
 		}
@@ -219,13 +231,23 @@ func (p *Process) HangUp(cause error) {
 	_ = p.end(cause)
 }
 
-// Close lets go of the process. If it lives, the agent ends it and all its session.
+// Close lets go of the process. If it lives, the agent ends it and all its session, which Close does not
+// wait for: see Over. The connection is only closed behind that, because a VM that is paused at this moment
+// might not have heard of it.
 func (p *Process) Close() error {
-	_ = p.end(errHungUp)
+	p.HangUp(errHungUp)
+	_ = p.conn.SetReadDeadline(time.Now().Add(leaveLimit))
+	go func() {
+		for {
+			if _, err := p.Next(); err != nil {
+				return
+			}
+		}
+	}()
 	return nil
 }
 
-// Over is closed when the process has ended or was let go.
+// Over is closed when the process has ended, or has not ended in time after it was let go.
 func (p *Process) Over() <-chan struct{} { return p.over }
 
 // HungUp is closed when HangUp was called; Cause then says what it was given.

@@ -130,8 +130,12 @@ func (v *vm) endProcesses() {
 	}
 }
 
-// Close ends the process, if it has not ended, and gives its place back.
+// Close ends the process, if it has not ended. It has its place until it has.
 func (p *Process) Close() error {
-	p.vm.processes.leave(p)
-	return p.Process.Close()
+	err := p.Process.Close()
+	go func() {
+		<-p.Over()
+		p.vm.processes.leave(p)
+	}()
+	return err
 }

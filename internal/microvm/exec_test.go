@@ -121,6 +121,18 @@ func TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy(t *testing.T) {
 	})
 }
 
+func TestAProcessThatWasJustLeftIsWaitedForToo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.guests.spoil(func(g *guests) { g.hangUpTime = time.Second })
+		id := w.run(nil)
+		require.NoError(t, w.exec(id).Close())
+		require.NoError(t, w.Suspend(t.Context(), id))
+		w.becomes(id, store.VMSuspended)
+		calls := w.guests.said()
+		require.Less(t, slices.Index(calls, "process ended"), slices.Index(calls, "pause"))
+	})
+}
+
 func TestAProcessThatDoesNotEndDelaysASuspendOnlySoLong(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.guests.spoil(func(g *guests) { g.hangUpTime = time.Minute })
@@ -178,6 +190,7 @@ func TestProcessesOfAMicroVMAreBoundedAndGiveTheirPlaceBack(t *testing.T) {
 		for _, p := range all {
 			require.NoError(t, p.Close())
 		}
+		w.settles()
 		require.NoError(t, w.exec(id).Close())
 	})
 }
