@@ -102,6 +102,13 @@ func (s *shell) run(command string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(s.until("END"), "END"), "\r", "")
 }
 
+// begin types a command of sh and waits until it is in the foreground.
+func (s *shell) begin(command string) {
+	s.t.Helper()
+	s.keys("sh -c 'echo beg''un; " + command + "'\r")
+	s.until("begun\r\n")
+}
+
 func (s *shell) resize(cols, rows int) {
 	s.t.Helper()
 	text := fmt.Sprintf(`{"type":"resize","cols":%d,"rows":%d}`, cols, rows)
@@ -157,25 +164,22 @@ func TestAShellIsATerminalInTheAppsContainer(t *testing.T) {
 	s.resize(120, 40)
 	require.Equal(t, "40 120\n", s.run("stty size"))
 
-	s.keys("sleep 1000; echo status $?\r")
-	s.until("sleep 1000")
-	for stopped := false; !stopped; { // once it has begun
-		s.keys("\x03")
-		stopped = strings.Contains(s.until("# "), "^C")
-	}
-	require.Equal(t, "", s.alive("sleep 100[0]"))
-	s.keys("sh -c 'echo work''ing; exec sleep 2000'\r")
-	s.until("working")
-	s.keys("\x1a") // Ctrl-Z
-	s.until("Stopped")
-	require.Contains(t, s.run("jobs"), "Stopped")
-	s.keys("fg\r")
-	s.until("exec sleep 2000")
-	time.Sleep(500 * time.Millisecond) // until it is in the foreground
+	s.begin("exec sleep 1000")
 	s.keys("\x03")
 	s.until("# ")
+	require.Equal(t, "", s.alive("sleep 100[0]"))
+	s.begin("read word; echo got $word; exit 6")
+	s.keys("\x1a") // Ctrl-Z
+	s.until("Stopped")
+	s.until("# ")
+	require.Contains(t, s.run("jobs"), "Stopped")
+	s.keys("fg\r")
+	s.until("exit 6") // bash names what it goes on with
+	s.keys("it\r")
+	s.until("got it")
+	s.until("# ")
 	s.keys("echo status=$?\r")
-	s.until("\nstatus=130\r\n")
+	s.until("\nstatus=6\r\n")
 
 	s.keys("exit 3\r")
 	s.requireClosed(websocket.StatusNormalClosure, "shell exited")
@@ -311,4 +315,29 @@ func TestCommandsPassBytesAndExitCodes(t *testing.T) {
 	_, stderr, code = program(nil, "shell", closed.id)
 	require.Equal(t, 4, code)
 	require.Regexp(t, regexp.MustCompile(`Shell access requires SHELL_INGRESS[^\n]*\n[^\n]*dormouse run \S+ --shell`), stderr)
+}
+
+// Commands have what the app has, also where that is everything; and an image need not have a shell.
+func TestCommandsHaveTheAppsCapabilitiesAndAnImageNeedsNoShell(t *testing.T) {
+	t.Parallel()
+	h := shared.on(t)
+	image := h.build(t, zipFiles(t, map[string]string{
+		"Dockerfile": "FROM python:3-slim\nWORKDIR /srv\nENV FROM_IMAGE=yes\nRUN rm -f /bin/bash /bin/sh /bin/dash\nUSER nobody\n" +
+			`CMD ["python3", "-m", "http.server", "8080"]` + "\n",
+	}), object{"additionalOsCapabilities": []string{"ALL"}})
+	takeRoom(t, 1)
+	v := h.runUntilRunning(t, image.arn, withShell)
+	const script = `import os
+def caps(pid):
+    return [line.split()[1] for line in open(f"/proc/{pid}/status") if line.startswith("Cap")]
+print(os.getuid(), os.getcwd(), os.environ["FROM_IMAGE"], caps("self")[:4] == caps(1)[:4], caps("self")[2], open("/proc/self/cgroup").read() == open("/proc/1/cgroup").read())`
+	out, err := h.Program(t.Context(), "exec", "-n", v.id, "python3", "-c", script).CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Regexp(t, `^0 /srv yes True 000001f+ True\n$`, string(out))
+
+	conn, _, err := v.dialShell(v.shellToken())
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	s := &shell{t: t, conn: conn}
+	s.requireClosed(websocket.StatusInternalError, "not started: the image has no shell: neither /bin/bash nor /bin/sh")
 }
