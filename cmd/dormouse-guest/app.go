@@ -34,8 +34,11 @@ type app struct {
 	output  sync.WaitGroup // the readers of stdout and stderr
 
 	mu      sync.Mutex // also held from fork to knowing the pid, so that reap cannot miss it
-	pid     int        // guarded by mu; 0 before the start
+	pid     int        // guarded by mu; 0 before the start and after the end
 	started bool       // guarded by mu
+
+	boot   *guest.BootRequest             // guarded by mu: what was started; nil before
+	others map[int]chan<- unix.WaitStatus // guarded by mu: who waits for the end of other children; see exec
 }
 
 // start runs the app of an image. It returns when the app's program was executed, or why not.
@@ -51,7 +54,13 @@ func (a *app) start(r *guest.BootRequest, id *identity) error {
 	if err != nil {
 		return err
 	}
-	return a.run(spec)
+	if err := a.run(spec); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.boot = &guest.BootRequest{Env: r.Env, Dir: spec.Dir, AllCapabilities: r.AllCapabilities}
+	return nil
 }
 
 // prepareRoot mounts what the app's root needs from outside and resolves who the app runs as.
@@ -174,7 +183,14 @@ func (a *app) reap() {
 			var status unix.WaitStatus
 			a.mu.Lock()
 			pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-			ofApp := err == nil && pid == a.pid
+			ofApp := err == nil && pid > 0 && pid == a.pid
+			if ofApp {
+				a.pid = 0
+			}
+			if waits := a.others[pid]; waits != nil && pid > 0 {
+				waits <- status // of size 1
+				delete(a.others, pid)
+			}
 			a.mu.Unlock()
 			if err != nil || pid <= 0 {
 				break

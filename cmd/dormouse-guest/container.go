@@ -69,12 +69,8 @@ func becomeApp() error {
 	if err := os.MkdirAll(spec.Dir, 0o755); err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
 	}
-	files := uint64(defaultOpenFiles)
-	if spec.AllCapabilities {
-		files = allOpenFiles
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}); err != nil {
-		return fmt.Errorf("limit open files: %w", err)
+	if err := limitFiles(spec.AllCapabilities); err != nil {
+		return err
 	}
 	if err := becomeUser(spec.User, spec.AllCapabilities); err != nil {
 		return err
@@ -83,6 +79,17 @@ func becomeApp() error {
 		return fmt.Errorf("change to the working directory %s: %w", spec.Dir, err)
 	}
 	return execApp(spec)
+}
+
+func limitFiles(all bool) error {
+	files := uint64(defaultOpenFiles)
+	if all {
+		files = allOpenFiles
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}); err != nil {
+		return fmt.Errorf("limit open files: %w", err)
+	}
+	return nil
 }
 
 // execApp finds the command as a shell would and becomes it.

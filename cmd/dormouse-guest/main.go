@@ -12,6 +12,9 @@ func main() {
 	if len(os.Args) > 0 && os.Args[0] == containerInitName {
 		containerInit()
 	}
+	if len(os.Args) > 0 && os.Args[0] == execInitName {
+		execInit()
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "dormouse-guest runs as PID 1 of a microVM")
 		os.Exit(2)

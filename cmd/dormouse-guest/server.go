@@ -27,10 +27,13 @@ type server struct {
 	listener    int
 	gateway     [4]byte
 	connections atomic.Int32
+	execs       atomic.Int32 // processes the host has started beside the app
 
 	// What a restore does to the machine; tests replace it, theirs is not to be restored.
 	fixMachine func(*guest.RestoreRequest) error
 	setClock   func(unixNanos int64) error
+	// exec starts a process beside the app; tests have no container.
+	exec func(*guest.ExecRequest) (*process, error)
 
 	mu     sync.Mutex
 	secret [guest.SecretSize]byte // guarded by mu
@@ -55,6 +58,7 @@ func newServer(secret [guest.SecretSize]byte, id *identity) (*server, error) {
 		secret:   secret,
 	}
 	s.fixMachine = s.fixUp
+	s.exec = s.app.exec
 	return s, nil
 }
 
@@ -138,6 +142,8 @@ func (s *server) serveSlow(op guest.Op, conn *os.File, begun []byte) {
 		s.serveCalls(stream)
 	case guest.OpEvents:
 		serveEvents(stream, s.app.journal)
+	case guest.OpExec:
+		s.serveExec(stream)
 	}
 }
 

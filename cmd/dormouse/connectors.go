@@ -17,9 +17,12 @@ type direction struct {
 // managedWord is what a flag takes for a connector of the service itself.
 type managedWord struct{ word, connector string }
 
+// shellConnector lets shells in.
+const shellConnector = "SHELL_INGRESS"
+
 // The connectors the service has (spec/behaviour.md 6). There is no NO_EGRESS.
 var (
-	ingress = direction{"--ingress", []managedWord{{"http", "HTTP_INGRESS"}, {"shell", "SHELL_INGRESS"}, {"all", "ALL_INGRESS"}, {"none", "NO_INGRESS"}}}
+	ingress = direction{"--ingress", []managedWord{{"http", "HTTP_INGRESS"}, {"shell", shellConnector}, {"all", "ALL_INGRESS"}, {"none", "NO_INGRESS"}}}
 	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}}}
 )
 

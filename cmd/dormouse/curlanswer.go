@@ -31,6 +31,8 @@ func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOu
 		why = "it could not be woken; what happened: " + s.command("events %s", id)
 	case "INGRESS_DENIED":
 		why = "its ingress connectors let no HTTP in: see --ingress of dormouse run"
+	case "SHELL_DENIED":
+		why = "its ingress connectors let no shells in: see --shell of dormouse run"
 	default:
 		why = terminal.SafeLine(code)
 	}

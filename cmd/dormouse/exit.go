@@ -26,6 +26,7 @@ const (
 	exitRefused     exitStatus = 4
 	exitUnreachable exitStatus = 5
 	exitInterrupted exitStatus = 130 // as shells say it of SIGINT
+	exitCut         exitStatus = 255 // as ssh says it
 )
 
 // exitMeanings is the table of the reference.
@@ -40,6 +41,7 @@ var exitMeanings = []struct {
 	{exitRefused, "the daemon refused: keys, quota, rate, state, or a value it does not accept"},
 	{exitUnreachable, "no daemon answers"},
 	{exitInterrupted, "interrupted with Ctrl-C; what goes on was said (not `logs --follow`, which ends like that: 0)"},
+	{exitCut, "`shell` and `exec` only, whose status else is that of what they run: it could not be run, or was cut off"},
 }
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }

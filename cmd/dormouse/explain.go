@@ -25,12 +25,15 @@ func explain(err error) (text, hint string, status exitStatus) {
 		noDaemon  *connection.NoDaemonError
 		refusal   *awsapi.Error
 		cut       *interrupted
+		lost      *cutOff
 	)
 	switch {
 	case errors.As(err, &cut):
 		return text, hint, exitInterrupted
 	case errors.Is(err, context.Canceled):
 		return "interrupted", "", exitInterrupted
+	case errors.As(err, &lost):
+		return text, hint, exitCut
 	case errors.As(err, &usage), errors.As(err, &ambiguous):
 		return text, hint, exitUsage
 	case errors.As(err, &missing):

@@ -69,7 +69,7 @@ func (f *fake) RunMicrovm(_ context.Context, in *awsapi.RunMicrovmInput) (*awsap
 	defer f.mu.Unlock()
 	f.ran = append(f.ran, in)
 	vm := f.addVM(firstVM, in.ImageIdentifier[strings.LastIndexByte(in.ImageIdentifier, ':')+1:], awsapi.MicrovmStateRunning)
-	vm.IdlePolicy = in.IdlePolicy
+	vm.IdlePolicy, vm.IngressNetworkConnectors = in.IdlePolicy, in.IngressNetworkConnectors
 	out := awsapi.RunMicrovmOutput(*vm)
 	out.State = awsapi.MicrovmStatePending
 	return &out, nil
@@ -77,6 +77,17 @@ func (f *fake) RunMicrovm(_ context.Context, in *awsapi.RunMicrovmInput) (*awsap
 
 func (f *fake) CreateMicrovmAuthToken(_ context.Context, in *awsapi.CreateMicrovmAuthTokenInput) (*awsapi.CreateMicrovmAuthTokenOutput, error) {
 	return &awsapi.CreateMicrovmAuthTokenOutput{AuthToken: map[string]string{authHeader: "token-of-" + in.MicrovmIdentifier}}, nil
+}
+
+func (f *fake) CreateMicrovmShellAuthToken(_ context.Context, in *awsapi.CreateMicrovmShellAuthTokenInput) (*awsapi.CreateMicrovmShellAuthTokenOutput, error) {
+	vm, err := f.vm(in.MicrovmIdentifier, func(*awsapi.GetMicrovmOutput) {})
+	if err == nil && !hasShell(&vm) {
+		err = awsapi.Validation("Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &awsapi.CreateMicrovmShellAuthTokenOutput{AuthToken: map[string]string{authHeader: "shell-token"}}, nil
 }
 
 func (f *fake) ListMicrovmImages(_ context.Context, in *awsapi.ListMicrovmImagesInput) (*awsapi.ListMicrovmImagesOutput, error) {

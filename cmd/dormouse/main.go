@@ -62,7 +62,7 @@ Every flag can also be set by the environment: --listen-api is DORMOUSE_LISTEN_A
 	portableDefault(root.PersistentFlags(), "data-dir", "~/.local/share/dormouse, for root /var/lib/dormouse")
 	root.AddGroup(&cobra.Group{ID: groupUse, Title: "MicroVMs:"}, &cobra.Group{ID: groupImages, Title: "Images:"},
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"})
-	add(root, groupUse, runCommand(), curlCommand(), psCommand(), suspendCommand(), resumeCommand(), rmCommand(),
+	add(root, groupUse, runCommand(), curlCommand(), shellCommand(), execCommand(), psCommand(), suspendCommand(), resumeCommand(), rmCommand(),
 		inspectCommand(), logsCommand(), eventsCommand(), tokenCommand())
 	add(root, groupImages, buildCommand(), imagesCommand())
 	add(root, groupDaemon, upCommand(), downCommand(), serveCommand(), envCommand(), doctorCommand(), prepareCommand(),
@@ -82,7 +82,7 @@ func add(root *cobra.Command, group string, verbs ...*cobra.Command) {
 
 // knownElsewhere are words of other tools for what a verb does, or does instead.
 var knownElsewhere = map[string][]string{
-	"curl": {"exec", "shell", "ssh", "call"}, "logs": {"exec", "shell", "ssh", "attach"}, "suspend": {"stop", "pause", "sleep"},
+	"curl": {"call"}, "logs": {"attach"}, "shell": {"ssh", "attach", "console"}, "exec": {"ssh"}, "suspend": {"stop", "pause", "sleep"},
 	"resume": {"wake", "unpause"}, "rm": {"delete", "remove", "kill", "terminate", "rmi"}, "ps": {"ls", "list", "status"},
 	"run": {"launch", "create"}, "up": {"start", "daemon"}, "down": {"stop", "shutdown"},
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -119,6 +121,13 @@ func (s *session) checkMemory(ctx context.Context, image reference.Image, versio
 	return nil
 }
 
+// hasShell tells whether a microVM lets shells in.
+func hasShell(vm *awsapi.GetMicrovmOutput) bool {
+	return slices.ContainsFunc(vm.IngressNetworkConnectors, func(connector string) bool {
+		return strings.HasSuffix(connector, ":"+shellConnector)
+	})
+}
+
 // introduce says how a new microVM is reached.
 func (s *session) introduce(vm *awsapi.GetMicrovmOutput, port int) {
 	id, endpoint := shortID(vm.MicrovmId), "https://"+terminal.SafeLine(vm.Endpoint)
@@ -135,6 +144,9 @@ func (s *session) introduce(vm *awsapi.GetMicrovmOutput, port int) {
 	}
 	if port != defaultPort {
 		portFlag, portHeader = fmt.Sprintf(" --port %d", port), fmt.Sprintf(` -H "X-aws-proxy-port: %d"`, port)
+	}
+	if hasShell(vm) {
+		s.screen.Printf("\nshell in it:\n  %s\n", s.command("shell %s", id))
 	}
 	s.screen.Printf("\ncall it:\n  %s\ntoken for it (an hour):\n  %s\nwith curl:\n  %s | curl%s -H @-%s %s/\n",
 		s.command("curl %s /%s", id, portFlag), s.command("token %s%s", id, portFlag),

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/reference"
+	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 )
 
@@ -20,6 +22,7 @@ const maxPayload = 4096
 // runFlags are the flags of run.
 type runFlags struct {
 	wait, quiet     bool
+	shell           bool
 	payload, idle   string
 	version, role   string
 	memory          memorySize
@@ -37,6 +40,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.version, "image-version", "", "version of the image, instead of the newest that is ACTIVE")
 	flags.Var(&f.memory, "memory", "refuse an image that has another size of memory")
 	flags.StringSliceVar(&f.ingress, "ingress", nil, "who may reach it: http (default), shell, all, none, or ARNs of connectors")
+	flags.BoolVar(&f.shell, "shell", false, "allow shells and commands (dormouse shell, dormouse exec): adds shell to --ingress")
 	flags.StringSliceVar(&f.egress, "egress", nil, "what it may reach: internet, or ARNs of connectors; default is what the image says")
 	flags.DurationVar(&f.lifetime, "max-duration", 0, "end it after this time, at most 8h, asleep or not")
 	flags.StringVar(&f.role, "role", "", "ARN of its execution role")
@@ -49,6 +53,9 @@ func (f *runFlags) input(ctx context.Context, s *session, image reference.Image)
 	var err error
 	if in.IngressNetworkConnectors, err = ingress.arns(s.Region, f.ingress); err != nil {
 		return nil, err
+	}
+	if f.shell {
+		in.IngressNetworkConnectors = withShell(s.Region, in.IngressNetworkConnectors)
 	}
 	if in.EgressNetworkConnectors, err = egress.arns(s.Region, f.egress); err != nil {
 		return nil, err
@@ -76,6 +83,19 @@ func (f *runFlags) input(ctx context.Context, s *session, image reference.Image)
 		in.RunHookPayload = new(string(payload))
 	}
 	return in, nil
+}
+
+// withShell adds the connector for shells, and where there was none the one for HTTP that then would have
+// been there by default.
+func withShell(region string, connectors []string) []string {
+	shell := arn.ManagedConnector(region, shellConnector).String()
+	if len(connectors) == 0 {
+		connectors = []string{arn.ManagedConnector(region, awsapi.DefaultIngress).String()}
+	}
+	if slices.Contains(connectors, shell) {
+		return connectors
+	}
+	return append(connectors, shell)
 }
 
 // argument is text that was typed, or with @FILE or - what a file or standard input holds, up to limit bytes.

@@ -162,7 +162,8 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 	}{
 		"imagse":                  {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
 		"stop":                    {exitUsage, "did you mean suspend, down?"},
-		"exec":                    {exitUsage, "did you mean curl, logs?"},
+		"attach":                  {exitUsage, "did you mean shell, logs?"},
+		"exec counter":            {exitUsage, "dormouse: COMMAND is missing"},
 		"delete":                  {exitUsage, "did you mean rm?"},
 		"ps --nope":               {exitUsage, "see dormouse ps --help"},
 		"run":                     {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},

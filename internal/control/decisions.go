@@ -30,6 +30,8 @@ var Decisions = []Decision{
 	{"token of a microVM that has ended", "", "", "ConflictException, which the model declares"},
 	{"microVM id of another form", "", "502 with HTML", "ResourceNotFoundException: errors are always JSON, or SDKs fail on them"},
 	{"SHELL_INGRESS with ALL_INGRESS", "not to be combined", "RunMicrovm accepts both", "RunMicrovm accepts both"},
+	{"bytes of shells and the idle timer", "only traffic through the endpoint counts", "", "they do not count, unless --idle-counts says so: they reach no port of the app"},
+	{"shell of a microVM that is suspended", "", "", "closed with 1001 and `microVM suspended`; its processes are ended before the pause"},
 	{"duplicate image name", "ConflictException in the model", "400", "ValidationException"},
 	{"code artifact", "the model's text once mentioned ECR", "S3 URI only", "S3 URI only, refused with the request"},
 	{"version status option", "--state", "status", "status"},

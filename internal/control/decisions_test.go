@@ -14,12 +14,14 @@ import (
 
 // checkedElsewhere are the rows that other packages carry out, with the tests that check them.
 var checkedElsewhere = map[string]string{
-	"failed suspend hook":                 "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
-	"traffic before /run":                 "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
-	"rates of calls":                      "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
-	"memory quota of a microVM that ends": "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
-	"tags in the metadata service":        "metadata.TestTheTreeIsTheOneOfTheService",
-	"way out through a network connector": "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
+	"failed suspend hook":                  "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
+	"traffic before /run":                  "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
+	"rates of calls":                       "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
+	"memory quota of a microVM that ends":  "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
+	"tags in the metadata service":         "metadata.TestTheTreeIsTheOneOfTheService",
+	"way out through a network connector":  "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
+	"bytes of shells and the idle timer":   "microvm.TestOnlyProcessesThatAreConfiguredToKeepTheirMicroVMAwake",
+	"shell of a microVM that is suspended": "microvm.TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy",
 }
 
 // TestEveryDecisionIsWhatTheServiceDoes has one check for each row of Decisions.

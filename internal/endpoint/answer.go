@@ -43,7 +43,7 @@ var (
 	tooManyConnections = answer{http.StatusTooManyRequests, "CONNECTION_LIMIT_EXCEEDED", "Too many connections"} // Config.Limits
 
 	shellNeedsWebSocket = answer{http.StatusBadGateway, "SHELL_NEEDS_WEBSOCKET", ""}
-	shellUnavailable    = answer{http.StatusNotImplemented, "SHELL_UNAVAILABLE", "Shell sessions are not available on this Dormouse server yet"}
+	shellDenied         = answer{http.StatusForbidden, "SHELL_DENIED", "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."}
 
 	appConnectFailed     = answer{http.StatusBadGateway, "APP_CONNECT_FAILED", ""}       // nothing listens on the port, or it does not accept
 	appResponseFailed    = answer{http.StatusBadGateway, "APP_RESPONSE_FAILED", ""}      // connected, but no valid HTTP response

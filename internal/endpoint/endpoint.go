@@ -26,6 +26,8 @@ type VM interface {
 	MemoryClass() int
 	// AcceptsHTTP tells whether the ingress connectors allow endpoint traffic (spec/behaviour.md 6).
 	AcceptsHTTP() bool
+	// AcceptsShell tells whether they allow shells (spec/behaviour.md 6).
+	AcceptsShell() bool
 	// Lease returns when the VM serves, waking it where that is allowed. It blocks while the VM is
 	// PENDING, SUSPENDING or waking, until ctx ends or a limit of the VM's own is reached.
 	// Errors: ErrGone, ErrSuspended, ErrWakeFailed, ErrBusy, or ctx's.
@@ -48,6 +50,9 @@ type Lease interface {
 	// Errors: ErrRefused when nothing listens there (the first Read of the connection may report it
 	// instead), ErrStale when the VM no longer serves this generation.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
+	// Exec runs a shell, or a command, beside the app of the guest. Its bytes are not reported to Touch:
+	// whether they count as use is the microVM's configuration. Errors: ErrStale, ErrProcesses, a guest.AgentError.
+	Exec(ctx context.Context, r guest.ExecRequest) (Process, error)
 	// Touch reports bytes that moved between a client and the guest, in either direction: it resets
 	// the idle timer. It is called for every read and write, so it must cost next to nothing.
 	Touch(bytes int)
@@ -55,6 +60,18 @@ type Lease interface {
 	Answered(microvm.Response)
 	// Release ends the use. It is called exactly once.
 	Release()
+}
+
+// Process is a shell or a command in a guest; guest.Process says what its methods do.
+type Process interface {
+	Input(data []byte) error
+	EndInput() error
+	Resize(cols, rows uint16) error
+	Signal(number uint8) error
+	Next() (guest.ExecOutput, error)
+	HungUp() <-chan struct{}
+	Cause() error
+	Close() error
 }
 
 // What keeps a request from reaching the guest. The answers to clients are in answer.go.
@@ -65,4 +82,6 @@ var (
 	ErrBusy       = microvm.ErrBusy
 	ErrRefused    = guest.ErrRefused
 	ErrStale      = microvm.ErrStale
+	ErrAsleep     = microvm.ErrAsleep
+	ErrProcesses  = microvm.ErrProcesses
 )

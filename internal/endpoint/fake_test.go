@@ -34,6 +34,7 @@ type fakeVM struct {
 	id          string
 	class       int
 	noIngress   bool
+	noShell     bool
 	refusesLate bool // the first read of a connection says that nothing listens
 
 	leases, open atomic.Int64 // taken in total, not yet released
@@ -49,20 +50,24 @@ type fakeVM struct {
 	parked     int
 	leaseErr   error
 	answered   []microvm.Response // of all leases
+	execErr    error
+
+	processes chan *fakeProcess // as they are started; of some size
 }
 
 func newFakeVM(id string) *fakeVM {
-	vm := &fakeVM{id: id, apps: make(map[uint16]string), generation: 1, serving: make(chan struct{})}
+	vm := &fakeVM{id: id, apps: make(map[uint16]string), generation: 1, serving: make(chan struct{}), processes: make(chan *fakeProcess, 10)}
 	close(vm.serving)
 	return vm
 }
 
-func (vm *fakeVM) ID() string        { return vm.id }
-func (vm *fakeVM) MemoryClass() int  { return vm.class }
-func (vm *fakeVM) AcceptsHTTP() bool { return !vm.noIngress }
-func (vm *fakeVM) failing(err error) { vm.mu.Lock(); vm.leaseErr = err; vm.mu.Unlock() }
-func (vm *fakeVM) waiting() int      { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.parked }
-func (vm *fakeVM) untouched() bool   { return vm.leases.Load() == 0 && vm.touched.Load() == 0 }
+func (vm *fakeVM) ID() string         { return vm.id }
+func (vm *fakeVM) MemoryClass() int   { return vm.class }
+func (vm *fakeVM) AcceptsHTTP() bool  { return !vm.noIngress }
+func (vm *fakeVM) failing(err error)  { vm.mu.Lock(); vm.leaseErr = err; vm.mu.Unlock() }
+func (vm *fakeVM) waiting() int       { vm.mu.Lock(); defer vm.mu.Unlock(); return vm.parked }
+func (vm *fakeVM) untouched() bool    { return vm.leases.Load() == 0 && vm.touched.Load() == 0 }
+func (vm *fakeVM) AcceptsShell() bool { return !vm.noShell }
 
 // listen serves an app on a guest port.
 func (vm *fakeVM) listen(t testing.TB, port uint16, app http.Handler) {

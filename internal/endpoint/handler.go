@@ -28,6 +28,7 @@ type handler struct {
 	cfg     Config
 	limiter *limiter
 	proxy   *httputil.ReverseProxy
+	shells  sync.WaitGroup
 }
 
 func newHandler(cfg Config) *handler {
@@ -54,6 +55,7 @@ type exchange struct {
 	forceH2   bool
 	offer     offer
 	tally     *tally // nil where nothing is limited
+	shell     bool   // a shell is asked for, and port means nothing
 	lease     Lease
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
@@ -85,6 +87,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { ex.lease.Release() }() // not the present lease: renewLease may change it
+	if ex.shell {
+		h.serveShell(w, r, ex)
+		return
+	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		// Without it net/http swallows the rest of the body before the first byte of a response.
 		ex.duplex = true
@@ -144,7 +150,7 @@ func (ex *exchange) admit(r *http.Request) *answer {
 	ex.vm = vm
 	connOf(r.Context()).showedToken()
 	if granted.Purpose == purposeShell {
-		return refuseShell(r)
+		return ex.admitShell(r)
 	}
 	if ex.port, err = requestedPort(r, ex.offer); err != nil {
 		return &badRequest
@@ -157,15 +163,6 @@ func (ex *exchange) admit(r *http.Request) *answer {
 	}
 	ex.forceH2 = strings.EqualFold(r.Header.Get(forceH2Header), "true")
 	return nil
-}
-
-// refuseShell answers a genuine shell token, which opens no port. A shell is a WebSocket; anything
-// else gets 502 (spec/behaviour.md 9).
-func refuseShell(r *http.Request) *answer {
-	if !isWebSocket(r) {
-		return &shellNeedsWebSocket
-	}
-	return &shellUnavailable
 }
 
 // presentedToken returns the token of the header or, on a WebSocket handshake that also offers the

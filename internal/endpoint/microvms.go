@@ -3,8 +3,10 @@ package endpoint
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 )
 
@@ -26,13 +28,13 @@ func (m microVMs) ByAddr(addr netip.Addr) (VM, bool) {
 type microVM struct{ *microvm.VM }
 
 // AcceptsHTTP implements VM (spec/behaviour.md 6).
-func (m microVM) AcceptsHTTP() bool {
-	for _, connector := range m.Ingress() {
-		if strings.HasSuffix(connector, ":HTTP_INGRESS") || strings.HasSuffix(connector, ":ALL_INGRESS") {
-			return true
-		}
-	}
-	return false
+func (m microVM) AcceptsHTTP() bool { return m.has(":HTTP_INGRESS") || m.has(":ALL_INGRESS") }
+
+// AcceptsShell implements VM.
+func (m microVM) AcceptsShell() bool { return m.has(":SHELL_INGRESS") }
+
+func (m microVM) has(connector string) bool {
+	return slices.ContainsFunc(m.Ingress(), func(arn string) bool { return strings.HasSuffix(arn, connector) })
 }
 
 // Lease implements VM.
@@ -45,6 +47,15 @@ func (m microVM) Lease(ctx context.Context) (Lease, error) {
 }
 
 type lease struct{ *microvm.Lease }
+
+// Exec implements Lease.
+func (l lease) Exec(ctx context.Context, r guest.ExecRequest) (Process, error) {
+	p, err := l.Lease.Exec(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
 
 // Touch implements Lease: any traffic counts the same.
 func (l lease) Touch(int) { l.Lease.Touch() }

@@ -60,6 +60,7 @@ type Server struct {
 	tls     *tls.Config
 	http    *http.Server
 	lobby   *lobby
+	handler *handler
 	general net.Listener
 	streams context.CancelFunc // ends upgraded connections, which http.Server forgets
 
@@ -86,6 +87,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg:     cfg,
+		handler: handler,
 		general: general,
 		tls: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -200,6 +202,7 @@ func (s *Server) EndpointHost(endpointID, endpointAddr string) string {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.close()
+	s.handler.waitForShells(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for endpoint requests: %w", err)
 	}

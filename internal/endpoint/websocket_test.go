@@ -109,8 +109,9 @@ func TestRefusedWebSocketsNeverReachTheVM(t *testing.T) {
 		{"port outside the token", []string{marker, narrow, portPrefix + "9001"}, portDenied},
 		{"bad port", []string{marker, auth, portPrefix + "0"}, badRequest},
 		{"two tokens", []string{marker, auth, auth}, badRequest},
-		{"shell token", []string{marker, shell}, shellUnavailable},
-		{"shell token and a port", []string{marker, shell, portPrefix + "9000"}, shellUnavailable},
+		{"shell token without the marker", []string{shell}, authMissing},
+		{"shell token of another microVM", []string{marker, tokenPrefix + mintShell(t, w, "microvm-other")}, authFailed},
+		{"truncated shell token", []string{marker, shell[:len(shell)-4]}, authFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, res, err := w.dialSocket(t, nil, c.offered...)

@@ -30,7 +30,7 @@ func ParsePreamble(b []byte) (Preamble, error) {
 		return Preamble{}, ErrPreamble
 	}
 	p := Preamble{Op: Op(b[4]), Port: binary.BigEndian.Uint16(b[6:8])}
-	if p.Op < OpForward || p.Op > OpHook || (p.Port != 0) != (p.Op == OpForward) {
+	if p.Op < OpForward || p.Op > OpExec || (p.Port != 0) != (p.Op == OpForward) {
 		return Preamble{}, ErrPreamble
 	}
 	copy(p.Secret[:], b[8:])

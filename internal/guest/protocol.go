@@ -54,6 +54,9 @@ const (
 	// OpHook carries one HookRequest frame and one HookReply frame in a compact binary form: the
 	// suspend hook is part of every suspend, and finds its code as cold as a restore does.
 	OpHook Op = 5
+	// OpExec runs a process beside the app: one ExecRequest frame (JSON), then frames of ExecFrame.
+	// The process and its session end when the connection does. Nothing of it is hot.
+	OpExec Op = 6
 )
 
 // MaxFrame bounds every frame in both directions, in bytes.

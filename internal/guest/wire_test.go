@@ -28,7 +28,7 @@ func TestPreambleThatIsOffIsRefused(t *testing.T) {
 	for name, change := range map[string]func(b []byte) []byte{
 		"magic":          func(b []byte) []byte { b[0] = 'X'; return b },
 		"op 0":           func(b []byte) []byte { b[4] = 0; return b },
-		"op 6":           func(b []byte) []byte { b[4] = 6; return b },
+		"op 7":           func(b []byte) []byte { b[4] = 7; return b },
 		"zero byte":      func(b []byte) []byte { b[5] = 1; return b },
 		"port of a call": func(b []byte) []byte { b[7] = 80; return b },
 		"no port":        func(b []byte) []byte { b[4] = byte(OpForward); return b },

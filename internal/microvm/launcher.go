@@ -50,6 +50,7 @@ type running interface {
 	hook(ctx context.Context, request guest.HookRequest) (guest.HookReply, error)
 	forward(ctx context.Context, port uint16) (net.Conn, error)
 	events(ctx context.Context) iter.Seq2[guest.Event, error]
+	exec(ctx context.Context, request guest.ExecRequest) (*guest.Process, error)
 	pause(ctx context.Context) error
 	goOn(ctx context.Context) error
 	checkpointTo(ctx context.Context, path, disk string) (dirty int64, err error)

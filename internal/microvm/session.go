@@ -158,6 +158,10 @@ func (s *session) events(ctx context.Context) iter.Seq2[guest.Event, error] {
 	return s.client.Events(ctx)
 }
 
+func (s *session) exec(ctx context.Context, request guest.ExecRequest) (*guest.Process, error) {
+	return s.client.Exec(ctx, request)
+}
+
 func (s *session) pause(ctx context.Context) error { return s.machine.Pause(ctx) }
 func (s *session) goOn(ctx context.Context) error  { return s.machine.Resume(ctx) }
 func (s *session) vmmPID() int                     { return s.machine.PID() }

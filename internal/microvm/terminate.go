@@ -33,6 +33,7 @@ func (v *vm) begin(c command, reason string) {
 	if rec.State == store.VMTerminating {
 		return
 	}
+	defer v.processes.hangUp(ErrGone)
 	rec.State, rec.StateReason = store.VMTerminating, reason
 	if err := v.change(rec, nil, v.event(c, "terminate")); err != nil {
 		v.logFailure("terminate", c, err)

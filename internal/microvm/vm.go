@@ -30,7 +30,8 @@ type vm struct {
 	lastTraffic  atomic.Int64 // Unix nanoseconds
 	gate         *gate        // requests that wait for the VM or are inside
 
-	metadata netstack.Handler // its metadata service, over suspends; nil: none
+	metadata  netstack.Handler // its metadata service, over suspends; nil: none
+	processes processes        // shells and commands of its clients
 
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one

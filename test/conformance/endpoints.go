@@ -20,6 +20,7 @@ type request struct {
 	port        string // of the app, "" = none is named
 	status      int
 	body        string // as a whole, "" = any
+	typed       string // if set, into a shell, which must show body
 }
 
 // endpointLimit bounds one request; it is longer than the daemon lets one wait for a VM.

@@ -101,6 +101,9 @@ func (e *unsentError) Error() string { return e.why.Message }
 // check makes the call or request of a step and tells why its promise does not hold.
 func (r *runner) check(ctx context.Context, s step) error {
 	if s.request != nil {
+		if s.request.typed != "" {
+			return r.endpoints.openShell(ctx, *s.request)
+		}
 		return r.endpoints.check(ctx, *s.request, s.want)
 	}
 	if s.until != nil || s.gone {

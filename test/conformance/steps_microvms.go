@@ -165,13 +165,18 @@ var shell = chapter{title: "shells", steps: []step{
 	{
 		promise: "a microVM has a shell and HTTP", operation: "RunMicrovm",
 		input: object{"imageIdentifier": "${image}", "ingressNetworkConnectors": list{managed + "SHELL_INGRESS", managed + "HTTP_INGRESS"}},
-		want:  members{"ingressNetworkConnectors": list{managed + "SHELL_INGRESS", managed + "HTTP_INGRESS"}}, keep: map[string]string{"shellVM": "microvmId"},
+		want:  members{"ingressNetworkConnectors": list{managed + "SHELL_INGRESS", managed + "HTTP_INGRESS"}}, keep: map[string]string{"shellVM": "microvmId", "shellHost": "endpoint"},
 	},
 	{promise: "it becomes RUNNING", operation: "GetMicrovm", input: object{"microvmIdentifier": "${shellVM}"}, until: members{"state": "RUNNING"}},
 	{
 		promise: "its token for the shell is made", operation: "CreateMicrovmShellAuthToken", input: object{"microvmIdentifier": "${shellVM}", "expirationInMinutes": 5},
 		want: members{"authToken.X-aws-proxy-auth": like(`[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+`)},
+		keep: map[string]string{"shellToken": "authToken.X-aws-proxy-auth"},
 	},
+	{promise: "it opens a shell as root beside the app", request: &request{
+		path: "/shell", host: "${shellHost}", token: "${shellToken}", typed: "echo $((6*7)) $(id -u)\rexit\r", body: "42 0\r\n",
+	}},
+	{promise: "and no port", request: &request{path: "/", host: "${shellHost}", token: "${shellToken}", status: 502}},
 	{promise: "it is terminated", operation: "TerminateMicrovm", input: object{"microvmIdentifier": "${shellVM}"}},
 	{
 		promise: "a microVM with a shell and ALL_INGRESS is run", operation: "RunMicrovm",

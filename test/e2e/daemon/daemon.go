@@ -265,6 +265,11 @@ func (d *Daemon) Command(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
+// Program is the dormouse command line on the data folder, not yet run.
+func (d *Daemon) Program(ctx context.Context, verb string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, d.binary, append([]string{verb, "--data-dir", d.Dir}, args...)...)
+}
+
 // Environment is what a shell has after eval "$(dormouse env)", and nothing else that an SDK reads.
 func (d *Daemon) Environment(ctx context.Context) ([]string, error) {
 	const script = `eval "$("$0" env --data-dir "$1")" && env -0`
