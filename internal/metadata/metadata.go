@@ -140,7 +140,7 @@ func (s *Service) info(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return document(struct {
-		Code, LastUpdated, InstanceProfileArn, InstanceProfileId string //nolint:revive // EC2's names
+		Code, LastUpdated, InstanceProfileArn, InstanceProfileId string // EC2's names
 	}{"Success", stamp(s.cfg.Credentials.Made()), s.cfg.Role, roleName})
 }
 
@@ -150,7 +150,7 @@ func (s *Service) credentials(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return document(struct {
-		Code, LastUpdated, Type, AccessKeyId, SecretAccessKey, Token, Expiration string //nolint:revive // EC2's names
+		Code, LastUpdated, Type, AccessKeyId, SecretAccessKey, Token, Expiration string // EC2's names
 	}{"Success", stamp(s.cfg.Credentials.Made()), "AWS-HMAC", have.AccessKeyID, have.SecretAccessKey, have.SessionToken, stamp(have.Expires)})
 }
 

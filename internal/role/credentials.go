@@ -67,7 +67,7 @@ func (c *Credentials) Made() time.Time {
 }
 
 // known is what can be answered without asking the source.
-func (c *Credentials) known() (aws.Credentials, error, bool) { //nolint:staticcheck // the error is a value here
+func (c *Credentials) known() (aws.Credentials, error, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock.Now()

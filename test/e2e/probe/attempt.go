@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -80,7 +81,7 @@ func overlay() (string, error) {
 }
 
 func tryNamespaces(flags uintptr) error {
-	cmd := exec.Command("/probe", "true")
+	cmd := exec.CommandContext(context.Background(), "/probe", "true")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	return cmd.Run()
 }
@@ -151,7 +152,7 @@ func tryCgroup() error {
 	if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
 		return err
 	}
-	cmd := exec.Command("/probe", "true")
+	cmd := exec.CommandContext(context.Background(), "/probe", "true")
 	root, err := os.Open(dir)
 	if err != nil {
 		return err

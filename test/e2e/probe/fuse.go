@@ -39,7 +39,7 @@ func tryFUSE() error {
 	if err := unix.Mount("probe", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return err
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
 	go serveFUSE(fd)
 	// Not os.ReadFile: it asks the kernel to poll the file, which asks serveFUSE, and on one CPU Go's
 	// scheduler waits for the answer itself.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -43,7 +44,7 @@ func runNested() (n nested, err error) {
 	if err != nil {
 		return n, fmt.Errorf("overlay: %w", err)
 	}
-	defer unix.Unmount(root, unix.MNT_DETACH)
+	defer func() { _ = unix.Unmount(root, unix.MNT_DETACH) }()
 	type object = map[string]any
 	namespaces := []object{}
 	for _, kind := range []string{"pid", "network", "ipc", "uts", "mount", "cgroup"} {
@@ -64,7 +65,7 @@ func runNested() (n nested, err error) {
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), spec, 0o600); err != nil {
 		return n, err
 	}
-	cmd := exec.Command("/runc", "--root", "/data/runc", "run", "--bundle", bundle, filepath.Base(bundle))
+	cmd := exec.CommandContext(context.Background(), "/runc", "--root", "/data/runc", "run", "--bundle", bundle, filepath.Base(bundle))
 	cmd.Env = []string{"PATH=/", "TMPDIR=/data", "XDG_RUNTIME_DIR=/data"}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
