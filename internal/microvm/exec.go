@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jonboulle/clockwork"
+
 	"github.com/dormouse-dev/dormouse/internal/guest"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -34,17 +36,19 @@ type processes struct {
 
 // Process is a shell or a command that runs in a microVM. It must be closed.
 type Process struct {
-	*guest.Process
-	vm *vm
+	*guest.Process // nil until it has started
+	vm             *vm
+	begun          chan struct{} // closed when it has started, or has not
 }
 
 // Exec runs a shell, or a command if the request names one, beside the app. It ends with the lease's
 // generation: Next then says ErrAsleep or ErrGone. Errors: ErrStale, ErrProcesses, a guest.AgentError.
 func (l *Lease) Exec(ctx context.Context, r guest.ExecRequest) (*Process, error) {
-	p := &Process{vm: l.gate.v}
+	p := &Process{vm: l.gate.v, begun: make(chan struct{})}
 	if err := l.gate.v.processes.enter(p, l); err != nil {
 		return nil, err
 	}
+	defer close(p.begun)
 	started, err := l.session.exec(ctx, r)
 	if err != nil {
 		l.gate.v.processes.leave(p)
@@ -98,15 +102,16 @@ func (s *processes) leave(p *Process) {
 	delete(s.open, p)
 }
 
-// hangUp ends all processes of a microVM that no longer serves.
-func (s *processes) hangUp(cause error) (ending []*guest.Process) {
+// hangUp ends all processes of a microVM that no longer serves. Those that are being started end as soon
+// as they have.
+func (s *processes) hangUp(cause error) (ending []*Process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := range s.open {
 		if p.Process != nil {
 			p.HangUp(cause)
-			ending = append(ending, p.Process)
 		}
+		ending = append(ending, p)
 	}
 	return ending
 }
@@ -121,14 +126,21 @@ func (v *vm) endProcesses() {
 	limit := v.m.clock.NewTimer(hangUpLimit)
 	defer limit.Stop()
 	for _, p := range ending {
-		select {
-		case <-p.Over():
-		case <-limit.Chan():
-			return
-		case <-v.life.Done():
+		if !v.within(p.begun, limit) || p.Process != nil && !v.within(p.Over(), limit) {
 			return
 		}
 	}
+}
+
+// within waits until done is closed, or tells that it is not in time.
+func (v *vm) within(done <-chan struct{}, limit clockwork.Timer) bool {
+	select {
+	case <-done:
+		return true
+	case <-limit.Chan():
+	case <-v.life.Done():
+	}
+	return false
 }
 
 // Close ends the process, if it has not ended. It has its place until it has.

@@ -61,6 +61,7 @@ func (s *fakeGuest) serveProcess(conn *duplex) {
 		_, err := conn.Write(f.Append(nil))
 		return err
 	}
+	time.Sleep(read(s.g, &s.g.execTime))
 	_ = say(guest.ExecFrame{Kind: guest.ExecStarted})
 	for buffer := make([]byte, guest.ExecPiece+1); ; {
 		f, err := guest.ReadExecFrame(conn, buffer)
@@ -130,6 +131,31 @@ func TestAProcessThatWasJustLeftIsWaitedForToo(t *testing.T) {
 		w.becomes(id, store.VMSuspended)
 		calls := w.guests.said()
 		require.Less(t, slices.Index(calls, "process ended"), slices.Index(calls, "pause"))
+	})
+}
+
+func TestAProcessThatIsBeingStartedIsWaitedForToo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.guests.spoil(func(g *guests) { g.execTime = time.Second })
+		id := w.run(nil)
+		lease, err := w.vm(id).Lease(t.Context())
+		require.NoError(t, err)
+		last := make(chan error, 1)
+		go func() {
+			p, err := lease.Exec(t.Context(), guest.ExecRequest{})
+			if err == nil {
+				defer p.Close()
+				_, err = p.Next()
+			}
+			last <- err
+		}()
+		w.settles()
+		require.NoError(t, w.Suspend(t.Context(), id))
+		w.becomes(id, store.VMSuspended)
+		require.ErrorIs(t, <-last, ErrAsleep)
+		calls := w.guests.said()
+		require.Less(t, slices.Index(calls, "process ended"), slices.Index(calls, "pause"))
+		require.Contains(t, calls, "process ended")
 	})
 }
 

@@ -56,6 +56,7 @@ type guests struct {
 
 	consoleSays, vmmSays string // and nobody has read yet
 
+	execTime   time.Duration // what the start of a process takes
 	hangUpTime time.Duration // what the agent takes to end a process that is hung up on
 
 	journal journal // of every guest: there is one in the tests that look
