@@ -238,7 +238,7 @@ func (u *upstream) dialHTTP2(ctx context.Context, _, _ string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return &prefacedConn{meteredConn: conn, clock: u.clock}, nil
+	return &prefacedConn{meteredConn: conn}, nil
 }
 
 // dialTLS does not verify the app's certificate: the connection does not leave the guest's loopback, where
@@ -268,5 +268,5 @@ func (u *upstream) dial(ctx context.Context) (*meteredConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w port %d: %w", errDial, to.port, err)
 	}
-	return newMeteredConn(conn, to.lease), nil
+	return newMeteredConn(conn, to.lease, u.clock), nil
 }

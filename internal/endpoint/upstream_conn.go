@@ -11,11 +11,15 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
+// writePatience bounds how long a writer waits for what the app may still say.
+const writePatience = 2 * time.Second
+
 // meteredConn is a connection to a guest that reports every byte as use of the VM, and remembers how
 // the app began to talk.
 type meteredConn struct {
 	net.Conn
 	lease   Lease
+	clock   clockwork.Clock
 	patient atomic.Bool // HTTP/1: a response may come although the app no longer reads
 
 	heard     [firstBytes]byte // only the reader's, until spoken is closed
@@ -24,13 +28,18 @@ type meteredConn struct {
 	hushOnce  sync.Once
 
 	failure   atomic.Pointer[error] // the first of a read or write
+	ended     chan struct{}         // closed when nothing more will be read
+	endOnce   sync.Once
 	closed    chan struct{}
 	closeOnce sync.Once
 	carried   atomic.Pointer[bodySending] // what is being sent on it
 }
 
-func newMeteredConn(conn net.Conn, lease Lease) *meteredConn {
-	return &meteredConn{Conn: conn, lease: lease, spoken: make(chan struct{}), closed: make(chan struct{})}
+func newMeteredConn(conn net.Conn, lease Lease, clock clockwork.Clock) *meteredConn {
+	return &meteredConn{
+		Conn: conn, lease: lease, clock: clock,
+		spoken: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{}),
+	}
 }
 
 // meteredConnOf finds the connection to the guest under TLS or HTTP/2.
@@ -53,6 +62,7 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		c.failure.CompareAndSwap(nil, &err)
+		c.endOnce.Do(func() { close(c.ended) })
 	}
 	if c.heardSize < firstBytes {
 		c.heardSize += copy(c.heard[c.heardSize:], p[:n])
@@ -68,7 +78,7 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 
 // Write sends. An app that answers early may close its end while a body is still being sent, and
 // http.Transport would then drop the answer for the failed write. So a patient connection lets the
-// writer wait until the reader is done with what the app has said.
+// writer wait until all was read that the app has said.
 func (c *meteredConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if n > 0 {
@@ -79,9 +89,20 @@ func (c *meteredConn) Write(p []byte) (int, error) {
 	}
 	if err != nil && c.patient.Load() && !errors.Is(err, ErrRefused) {
 		_ = c.Conn.SetReadDeadline(time.Time{}) // guest.Client sets one to look for a refusal
-		<-c.closed
+		c.awaitEnd()
 	}
 	return n, err
+}
+
+// awaitEnd returns at the end of what the app says. It must not wait for Close alone: closing TLS writes, too.
+func (c *meteredConn) awaitEnd() {
+	timeout := c.clock.NewTimer(writePatience)
+	defer timeout.Stop()
+	select {
+	case <-c.ended:
+	case <-c.closed:
+	case <-timeout.Chan():
+	}
 }
 
 // Close also ends the wait for more of the request: http.Transport would wait for the client to send more
@@ -124,7 +145,6 @@ func (c *meteredConn) greeting() greeting {
 // each new connection.
 type prefacedConn struct {
 	*meteredConn
-	clock    clockwork.Clock
 	prefaced bool // only the writer's, which http2 makes one at a time
 	answered bool
 }

@@ -387,6 +387,32 @@ func TestHandshakeThatFailsIsToldApart(t *testing.T) {
 	requireAnswer(t, appTLSFailed, res, body)
 }
 
+// TestFailedWriteWaitsForWhatTheAppHasSaidAndNoLonger: closing a TLS connection writes, too, so a wait for
+// its end would be one for itself.
+func TestFailedWriteWaitsForWhatTheAppHasSaidAndNoLonger(t *testing.T) {
+	near, far := net.Pipe()
+	conn := newMeteredConn(deafConn{near}, &fakeLease{vm: newFakeVM("x")}, clockwork.NewFakeClock())
+	conn.patient.Store(true)
+	wrote := make(chan error, 1)
+	go func() { _, err := conn.Write([]byte("more of the request")); wrote <- err }()
+	go func() { _, _ = far.Write([]byte("HTTP/1.1 413 ")); far.Close() }()
+	said := make([]byte, 64)
+	n, err := conn.Read(said)
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 413 ", string(said[:n]))
+	require.Empty(t, wrote, "the response may go on")
+	_, err = conn.Read(said)
+	require.ErrorIs(t, err, io.EOF)
+	require.ErrorIs(t, <-wrote, errTest)
+	_, err = conn.Write([]byte("an alert"))
+	require.ErrorIs(t, err, errTest)
+}
+
+// deafConn is a connection to an app that no longer reads.
+type deafConn struct{ net.Conn }
+
+func (deafConn) Write([]byte) (int, error) { return 0, errTest }
+
 func TestGreetingsOfApps(t *testing.T) {
 	for first, want := range map[string]greeting{
 		"":                                     saidNothing,
@@ -413,7 +439,7 @@ func FuzzFirstBytes(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		conn := newMeteredConn(&saying{said: said}, &fakeLease{vm: newFakeVM("x")})
+		conn := newMeteredConn(&saying{said: said}, &fakeLease{vm: newFakeVM("x")}, clockwork.NewFakeClock())
 		conn.patient.Store(true)
 		for {
 			if _, err := conn.Read(make([]byte, 1+len(said)/3)); err != nil {
