@@ -81,6 +81,45 @@ func (v *microVM) countInto(counter *int, nonce string) error {
 	return nil
 }
 
+// The app has half of a POST when its VM is to be suspended; nobody may send that again.
+func TestARequestInFlightEndsBeforeItsMicroVMIsSuspended(t *testing.T) {
+	t.Parallel()
+	h := shared.on(t)
+	image := h.workbenchImage(t)
+	takeRoom(t, 1)
+	v := h.runUntilRunning(t, image.arn, object{"idlePolicy": wakesOnTraffic})
+	require.Equal(t, "warm", v.ask(http.MethodPost, "/echo", "warm"))
+	v.suspend()
+	for _, phase := range v.requireEvents("suspend", 2)[1].Phases {
+		require.NotEqual(t, "drain", phase.Name, "there was nothing to wait for")
+	}
+	v.ask(http.MethodPost, "/echo", "")
+
+	body, rest := io.Pipe()
+	ended := make(chan *http.Response, 1)
+	go func() {
+		defer close(ended)
+		ended <- v.open(http.MethodPost, "/mirror", body)
+	}()
+	write(t, rest, "first half")
+	response := <-ended
+	require.NotNil(t, response)
+	defer response.Body.Close()
+	v.call("SuspendMicrovm")
+	write(t, rest, ", second half")
+	require.NoError(t, rest.Close())
+	got, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, "first half, second half", string(got))
+
+	require.Equal(t, "later", v.ask(http.MethodPost, "/echo", "later"), "and wakes it")
+	var names []string
+	for _, phase := range v.requireEvents("suspend", 4)[3].Phases {
+		names = append(names, phase.Name)
+	}
+	require.Contains(t, names, "drain")
+}
+
 // Clients send without pause while their VM is suspended under them again and again: none of their requests
 // may fail, although most are POST, which nobody may repeat.
 func TestNoRequestIsLostToSuspendsUnderSteadyTraffic(t *testing.T) {
