@@ -4,23 +4,26 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// A crowd that waited for a wake is let in by and by: an app's listen queue may have room for 5, and
-// what it cannot take at once it takes in any order, some of it after TCP's second of silence.
+// A crowd that waited for a wake is let in by and by. An app's listen queue may have room for 5; who finds
+// it full tries again after TCP's 1, 3 and 7 seconds, and who comes later gets in before.
 const (
-	// firstWindow is how many of those who waited are inside unanswered, to begin with. Two or three
-	// keep an app busy; more only overlap with the network, and in an app of threads the more there
-	// are the less they go in order.
-	firstWindow = 16
-	// lastWindow is what it grows to for an app that is slow to answer: it doubles after each
-	// widenEvery without an answer. A first answer after a wake takes less, even under emulation.
-	lastWindow = 256
-	widenEvery = 500 * time.Millisecond
+	// firstWindow is how many of those who waited are inside unanswered, to begin with: one that is served
+	// and a short listen queue. That keeps an app busy; more only overlap with the network, and the more
+	// there are, the less an app of threads serves them in order.
+	firstWindow = 6
+	// An app that is slow to answer gets widenBy more after each widenEvery without an answer, up to
+	// lastWindow, unless its listen queue has been full.
+	widenBy    = 16
+	lastWindow = 128
+	widenEvery = 250 * time.Millisecond
 	// maxInside bounds the requests inside one microVM; more wait. The agent takes 1024 connections,
 	// some of which are the daemon's own, and some idle ones (endpoint.maxUpstreamPerPort).
 	maxInside = 896
@@ -39,10 +42,14 @@ type gate struct {
 	unanswered int                 // of those inside that have waited
 	window     int                 // bound of unanswered
 	widening   bool                // a timer will call widen
+	dialled    []pending           // connections made for the crowd that the app may not have taken yet
 	answers    bool                // came to the crowd since the last call of widen
 	awaited    map[*Lease]struct{} // by a suspend
 	empty      chan struct{}       // closed when nobody is awaited any more
 }
+
+// pending is a connection to an app, guest.Client's.
+type pending interface{ Pending() bool }
 
 // waiter is a request before the gate.
 type waiter struct {
@@ -105,7 +112,7 @@ func (g *gate) turn(now *view) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.now != nil && g.now.generation != now.generation {
-		g.inside, g.unanswered, g.window = map[*Lease]struct{}{}, 0, firstWindow
+		g.inside, g.unanswered, g.window, g.dialled = map[*Lease]struct{}{}, 0, firstWindow, nil
 	}
 	g.now = now
 	err := g.refusal()
@@ -132,6 +139,15 @@ func (g *gate) parked() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.waiting.Len()
+}
+
+// dials notes a connection to the app, while there is a crowd.
+func (g *gate) dials(conn net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if conn, ok := conn.(pending); ok && g.waiting.Len() > 0 {
+		g.dialled = append(g.dialled, conn)
+	}
 }
 
 // What follows is called with mu held.
@@ -177,7 +193,7 @@ func (g *gate) move() {
 	}
 	switch {
 	case g.waiting.Len() == 0:
-		g.window = firstWindow
+		g.window, g.dialled = firstWindow, nil
 	case g.now.rec.State == store.VMSuspended:
 		select {
 		case g.v.knocks <- struct{}{}:
@@ -197,8 +213,9 @@ func (g *gate) widen() {
 	if g.waiting.Len() == 0 || g.now.session == nil {
 		return
 	}
-	if !g.answers {
-		g.window = min(2*g.window, lastWindow)
+	g.dialled = slices.DeleteFunc(g.dialled, func(conn pending) bool { return !conn.Pending() })
+	if !g.answers && len(g.dialled) == 0 {
+		g.window = min(g.window+widenBy, lastWindow)
 	}
 	g.answers = false
 	g.move()

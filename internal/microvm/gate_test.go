@@ -62,7 +62,7 @@ func TestAnAppThatAnswersNobodyDoesNotHoldUpTheCrowdForLong(t *testing.T) {
 		id := w.asleep(idle(hour, hour, true))
 		all := w.requests(t.Context(), id, 900)
 		w.becomes(id, store.VMRunning)
-		for window := firstWindow; window <= lastWindow; window *= 2 {
+		for window := firstWindow; window < lastWindow; window += widenBy {
 			w.settles()
 			require.Len(t, inside(all), window)
 			w.passes(widenEvery)
@@ -74,6 +74,28 @@ func TestAnAppThatAnswersNobodyDoesNotHoldUpTheCrowdForLong(t *testing.T) {
 		}
 		w.settles()
 		require.Len(t, inside(all), 2*lastWindow, "answered ones count no more")
+	})
+}
+
+func TestAnAppWithAFullBacklogIsSentNoMore(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.asleep(idle(hour, hour, true))
+		all := w.requests(t.Context(), id, 100)
+		w.becomes(id, store.VMRunning)
+		w.settles()
+		w.guests.spoil(func(g *guests) { g.backlog = make(chan struct{}) })
+		taken := read(w.guests, &w.guests.backlog)
+		first := all[inside(all)[0]].lease
+		_, err := first.Dial(t.Context(), 80)
+		require.NoError(t, err)
+		w.passes(time.Minute)
+		require.Len(t, inside(all), firstWindow)
+		first.Answered(Sized)
+		w.settles()
+		require.Len(t, inside(all), firstWindow+1, "one for one")
+		close(taken)
+		w.passes(2 * widenEvery)
+		require.Greater(t, len(inside(all)), firstWindow+1)
 	})
 }
 
