@@ -19,11 +19,12 @@ const (
 	// and a short listen queue. That keeps an app busy; more only overlap with the network, and the more
 	// there are, the less an app of threads serves them in order.
 	firstWindow = 6
-	// An app that is slow to answer gets widenBy more after each widenEvery without an answer, up to
-	// lastWindow, unless its listen queue has been full.
+	// After each widenEvery, widenBy more are let in if that costs those inside nothing: nobody was answered,
+	// or all as quickly as ever, so the app waits for something else than itself. Not if its listen queue is full.
 	widenBy    = 16
-	lastWindow = 128
 	widenEvery = 250 * time.Millisecond
+	// slower is how much longer than the quickest answers may take for the app to count as not busy.
+	slower = 2
 	// maxInside bounds the requests inside one microVM; more wait. The agent takes 1024 connections,
 	// some of which are the daemon's own, and some idle ones (endpoint.maxUpstreamPerPort).
 	maxInside = 896
@@ -43,7 +44,9 @@ type gate struct {
 	window     int                 // bound of unanswered
 	widening   bool                // a timer will call widen
 	dialled    []pending           // connections made for the crowd that the app may not have taken yet
-	answers    bool                // came to the crowd since the last call of widen
+	quickest   time.Duration       // answer to one of the crowd; 0: none yet
+	answers    int                 // to the crowd since the last call of widen
+	took       time.Duration       // by all of these together
 	awaited    map[*Lease]struct{} // by a suspend
 	empty      chan struct{}       // closed when nobody is awaited any more
 }
@@ -112,7 +115,8 @@ func (g *gate) turn(now *view) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.now != nil && g.now.generation != now.generation {
-		g.inside, g.unanswered, g.window, g.dialled = map[*Lease]struct{}{}, 0, firstWindow, nil
+		g.inside, g.unanswered = map[*Lease]struct{}{}, 0
+		g.calm()
 	}
 	g.now = now
 	err := g.refusal()
@@ -193,7 +197,7 @@ func (g *gate) move() {
 	}
 	switch {
 	case g.waiting.Len() == 0:
-		g.window, g.dialled = firstWindow, nil
+		g.calm()
 	case g.now.rec.State == store.VMSuspended:
 		select {
 		case g.v.knocks <- struct{}{}:
@@ -205,6 +209,11 @@ func (g *gate) move() {
 	}
 }
 
+// calm forgets what was learned of an app while there was a crowd.
+func (g *gate) calm() {
+	g.window, g.dialled, g.quickest, g.answers, g.took = firstWindow, nil, 0, 0, 0
+}
+
 // widen makes room for those who wait behind unanswered ones.
 func (g *gate) widen() {
 	g.mu.Lock()
@@ -214,18 +223,23 @@ func (g *gate) widen() {
 		return
 	}
 	g.dialled = slices.DeleteFunc(g.dialled, func(conn pending) bool { return !conn.Pending() })
-	if !g.answers && len(g.dialled) == 0 {
-		g.window = min(g.window+widenBy, lastWindow)
+	if len(g.dialled) == 0 && (g.answers == 0 || g.took/time.Duration(g.answers) <= slower*g.quickest) {
+		g.window += widenBy
 	}
-	g.answers = false
+	g.answers, g.took = 0, 0
 	g.move()
 }
 
 // answered notes that a request inside got its response, or is out again.
 func (g *gate) answered(l *Lease) {
 	if l.crowd && l.generation == g.now.generation {
+		took := g.v.m.clock.Since(l.taken)
+		if g.quickest == 0 || took < g.quickest {
+			g.quickest = took
+		}
 		g.unanswered--
-		g.answers = true
+		g.answers++
+		g.took += took
 		g.move()
 	}
 	l.crowd = false
