@@ -26,14 +26,14 @@ func (v *microVM) keptAlive() *microVM {
 	return &other
 }
 
-func TestAThousandRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *testing.T) {
+func TestHundredsOfRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *testing.T) {
 	t.Parallel()
 	h := shared.on(t)
 	image := h.counterImage(t)
 	takeRoom(t, 1)
 	v := h.runUntilRunning(t, image.arn, object{"idlePolicy": wakesOnTraffic})
 	nonce := v.makeNonce()
-	const clients, each = 10, 100 // fewer than one HTTP/2 connection may have open
+	const clients, each = 10, 50 // fewer than one HTTP/2 connection may have open
 	const requests = clients * each
 	var waves []*microVM
 	for range clients {
@@ -63,8 +63,9 @@ func TestAThousandRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *t
 		}
 		return sum
 	}
-	// On a slow host the app has many of them at once, in any order of its own, before its first answer.
-	require.Less(t, 4*sum(order[300:500]), 3*sum(order[800:]), "who came first was served first: %v", order)
+	// An app of threads has no order, and a busy host little; at random the halves would differ by less than this.
+	const half = requests / 2
+	require.Greater(t, sum(order[half:])-sum(order[:half]), 30*half, "who came first was served first: %v", order)
 }
 
 // countInto is count for other goroutines than the test's.
