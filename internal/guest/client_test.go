@@ -209,6 +209,38 @@ func TestForwardTellsRefusalsByReadAndByWrite(t *testing.T) {
 	}
 }
 
+func TestAForwardIsPendingUntilTheAppTakesItOrNobodyWaits(t *testing.T) {
+	taken := make(chan ForwardStatus, 1)
+	c := New(dialTo(func(conn net.Conn) {
+		readPreamble(conn)
+		if status, ok := <-taken; ok {
+			conn.Write([]byte{byte(status), 'x'})
+		}
+	}), [SecretSize]byte{})
+	for _, status := range []ForwardStatus{ForwardOK, ForwardRefused} {
+		conn, err := c.Forward(testContext(t), 8080)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := conn.(*forwardConn).Pending()
+		taken <- status
+		_, _ = conn.Read(make([]byte, 1))
+		if after := conn.(*forwardConn).Pending(); !before || after {
+			t.Errorf("status %d: pending %v, then %v", status, before, after)
+		}
+		conn.Close()
+	}
+	conn, err := c.Forward(testContext(t), 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	close(taken)
+	if conn.(*forwardConn).Pending() {
+		t.Error("a closed connection is pending")
+	}
+}
+
 func TestForwardToPortZeroIsNotSent(t *testing.T) {
 	c := New(func(context.Context, uint16) (net.Conn, error) { panic("dialled") }, [SecretSize]byte{})
 	if _, err := c.Forward(testContext(t), 0); err == nil {

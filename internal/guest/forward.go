@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +54,7 @@ func (c *Client) Listens(ctx context.Context, port uint16) (listens bool, err er
 // forwardConn takes the status byte off the front of what the agent sends.
 type forwardConn struct {
 	net.Conn
+	decided atomic.Bool // the app has taken the connection, or never will
 
 	mu      sync.Mutex
 	checked bool  // guarded by mu: the status byte was read
@@ -80,6 +82,14 @@ func (f *forwardConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Pending tells whether the app has still to take the connection: it has no room in its backlog.
+func (f *forwardConn) Pending() bool { return !f.decided.Load() }
+
+func (f *forwardConn) Close() error {
+	f.decided.Store(true)
+	return f.Conn.Close()
+}
+
 // CloseWrite ends the stream towards the app and leaves the other direction open.
 func (f *forwardConn) CloseWrite() error {
 	if half, ok := f.Conn.(interface{ CloseWrite() error }); ok {
@@ -100,6 +110,7 @@ func (f *forwardConn) check() error {
 		return err
 	}
 	f.checked = true
+	f.decided.Store(true)
 	switch ForwardStatus(status[0]) {
 	case ForwardOK:
 	case ForwardRefused:

@@ -59,6 +59,9 @@ func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if err != nil && l.Stale() {
 		return nil, errors.Join(ErrStale, err)
 	}
+	if err == nil {
+		l.gate.dials(conn)
+	}
 	return conn, err
 }
 

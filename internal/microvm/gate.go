@@ -4,23 +4,27 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
-// A crowd that waited for a wake is let in by and by: an app's listen queue may have room for 5, and
-// what it cannot take at once it takes in any order, some of it after TCP's second of silence.
+// A crowd that waited for a wake is let in by and by. An app's listen queue may have room for 5; who finds
+// it full tries again after TCP's 1, 3 and 7 seconds, and who comes later gets in before.
 const (
-	// firstWindow is how many of those who waited are inside unanswered, to begin with. Two or three
-	// keep an app busy; more only overlap with the network, and in an app of threads the more there
-	// are the less they go in order.
-	firstWindow = 16
-	// lastWindow is what it grows to for an app that is slow to answer: it doubles after each
-	// widenEvery without an answer. A first answer after a wake takes less, even under emulation.
-	lastWindow = 256
-	widenEvery = 500 * time.Millisecond
+	// firstWindow is how many of those who waited are inside unanswered, to begin with: one that is served
+	// and a short listen queue. That keeps an app busy; more only overlap with the network, and the more
+	// there are, the less an app of threads serves them in order.
+	firstWindow = 6
+	// After each widenEvery, widenBy more are let in if that costs those inside nothing: nobody was answered,
+	// or all as quickly as ever, so the app waits for something else than itself. Not if its listen queue is full.
+	widenBy    = 16
+	widenEvery = 250 * time.Millisecond
+	// slower is how much longer than the quickest answers may take for the app to count as not busy.
+	slower = 2
 	// maxInside bounds the requests inside one microVM; more wait. The agent takes 1024 connections,
 	// some of which are the daemon's own, and some idle ones (endpoint.maxUpstreamPerPort).
 	maxInside = 896
@@ -39,10 +43,16 @@ type gate struct {
 	unanswered int                 // of those inside that have waited
 	window     int                 // bound of unanswered
 	widening   bool                // a timer will call widen
-	answers    bool                // came to the crowd since the last call of widen
+	dialled    []pending           // connections made for the crowd that the app may not have taken yet
+	quickest   time.Duration       // answer to one of the crowd; 0: none yet
+	answers    int                 // to the crowd since the last call of widen
+	took       time.Duration       // by all of these together
 	awaited    map[*Lease]struct{} // by a suspend
 	empty      chan struct{}       // closed when nobody is awaited any more
 }
+
+// pending is a connection to an app, guest.Client's.
+type pending interface{ Pending() bool }
 
 // waiter is a request before the gate.
 type waiter struct {
@@ -105,7 +115,8 @@ func (g *gate) turn(now *view) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.now != nil && g.now.generation != now.generation {
-		g.inside, g.unanswered, g.window = map[*Lease]struct{}{}, 0, firstWindow
+		g.inside, g.unanswered = map[*Lease]struct{}{}, 0
+		g.calm()
 	}
 	g.now = now
 	err := g.refusal()
@@ -132,6 +143,15 @@ func (g *gate) parked() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.waiting.Len()
+}
+
+// dials notes a connection to the app, while there is a crowd.
+func (g *gate) dials(conn net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if conn, ok := conn.(pending); ok && g.waiting.Len() > 0 {
+		g.dialled = append(g.dialled, conn)
+	}
 }
 
 // What follows is called with mu held.
@@ -177,7 +197,7 @@ func (g *gate) move() {
 	}
 	switch {
 	case g.waiting.Len() == 0:
-		g.window = firstWindow
+		g.calm()
 	case g.now.rec.State == store.VMSuspended:
 		select {
 		case g.v.knocks <- struct{}{}:
@@ -189,6 +209,11 @@ func (g *gate) move() {
 	}
 }
 
+// calm forgets what was learned of an app while there was a crowd.
+func (g *gate) calm() {
+	g.window, g.dialled, g.quickest, g.answers, g.took = firstWindow, nil, 0, 0, 0
+}
+
 // widen makes room for those who wait behind unanswered ones.
 func (g *gate) widen() {
 	g.mu.Lock()
@@ -197,18 +222,24 @@ func (g *gate) widen() {
 	if g.waiting.Len() == 0 || g.now.session == nil {
 		return
 	}
-	if !g.answers {
-		g.window = min(2*g.window, lastWindow)
+	g.dialled = slices.DeleteFunc(g.dialled, func(conn pending) bool { return !conn.Pending() })
+	if len(g.dialled) == 0 && (g.answers == 0 || g.took/time.Duration(g.answers) <= slower*g.quickest) {
+		g.window += widenBy
 	}
-	g.answers = false
+	g.answers, g.took = 0, 0
 	g.move()
 }
 
 // answered notes that a request inside got its response, or is out again.
 func (g *gate) answered(l *Lease) {
 	if l.crowd && l.generation == g.now.generation {
+		took := g.v.m.clock.Since(l.taken)
+		if g.quickest == 0 || took < g.quickest {
+			g.quickest = took
+		}
 		g.unanswered--
-		g.answers = true
+		g.answers++
+		g.took += took
 		g.move()
 	}
 	l.crowd = false

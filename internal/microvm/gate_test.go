@@ -60,20 +60,85 @@ func TestACrowdIsLetInInTheOrderInWhichItCame(t *testing.T) {
 func TestAnAppThatAnswersNobodyDoesNotHoldUpTheCrowdForLong(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		id := w.asleep(idle(hour, hour, true))
-		all := w.requests(t.Context(), id, 900)
+		all := w.requests(t.Context(), id, 100)
 		w.becomes(id, store.VMRunning)
-		for window := firstWindow; window <= lastWindow; window *= 2 {
+		for window := firstWindow; window < len(all); window += widenBy {
 			w.settles()
 			require.Len(t, inside(all), window)
 			w.passes(widenEvery)
 		}
-		w.passes(hour / 2)
-		require.Len(t, inside(all), lastWindow, "but its backlog is spared")
-		for _, i := range inside(all) {
-			all[i].lease.Answered(Unsized)
-		}
+		require.Len(t, inside(all), len(all))
+	})
+}
+
+// serve answers a crowd as an app does, and returns the most it had at a time and what all took.
+func (w *world) serve(all []*request, latency func(inside int) time.Duration) (most int, took time.Duration) {
+	began := time.Now()
+	now, answered := 0, make(chan struct{}, len(all))
+	for _, r := range all {
+		go func() {
+			<-r.done
+			w.guests.mu.Lock()
+			now++
+			most = max(most, now)
+			pause := latency(now)
+			w.guests.mu.Unlock()
+			time.Sleep(pause)
+			w.guests.mu.Lock()
+			now--
+			w.guests.mu.Unlock()
+			r.lease.Answered(Sized)
+			r.lease.Release()
+			answered <- struct{}{}
+		}()
+	}
+	for range all {
+		<-answered
+	}
+	return most, time.Since(began)
+}
+
+func TestACrowdIsAsLargeAsTheAppIsGoodFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		latency     func(inside int) time.Duration
+		least, most int
+		quicker     time.Duration
+	}{
+		"it waits for others": {func(int) time.Duration { return time.Second }, 100, maxInside, 8 * time.Second},
+		"it computes":         {func(inside int) time.Duration { return time.Duration(inside) * 50 * time.Millisecond }, firstWindow, 40, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				id := w.asleep(idle(hour, hour, true))
+				most, took := w.serve(w.requests(t.Context(), id, 900), c.latency)
+				t.Logf("%d at a time, %v", most, took)
+				require.GreaterOrEqual(t, most, c.least)
+				require.LessOrEqual(t, most, c.most)
+				require.Less(t, took, c.quicker)
+			})
+		})
+	}
+}
+
+func TestAnAppWithAFullBacklogIsSentNoMore(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.asleep(idle(hour, hour, true))
+		all := w.requests(t.Context(), id, 100)
+		w.becomes(id, store.VMRunning)
 		w.settles()
-		require.Len(t, inside(all), 2*lastWindow, "answered ones count no more")
+		w.guests.spoil(func(g *guests) { g.backlog = make(chan struct{}) })
+		taken := read(w.guests, &w.guests.backlog)
+		first := all[inside(all)[0]].lease
+		_, err := first.Dial(t.Context(), 80)
+		require.NoError(t, err)
+		w.passes(time.Minute)
+		require.Len(t, inside(all), firstWindow)
+		first.Answered(Sized)
+		w.settles()
+		require.Len(t, inside(all), firstWindow+1, "one for one")
+		close(taken)
+		w.passes(2 * widenEvery)
+		require.Greater(t, len(inside(all)), firstWindow+1)
 	})
 }
 

@@ -52,6 +52,7 @@ type guests struct {
 	loadHold time.Duration // what loading takes in addition, unless it is cut short
 	saveHold time.Duration
 	endHold  time.Duration // what the end of a VMM takes
+	backlog  chan struct{} // closed when the app takes connections; nil: it does at once
 	origins  []origin
 
 	consoleSays, vmmSays string // and nobody has read yet
@@ -290,8 +291,19 @@ func (s *fakeGuest) forward(context.Context, uint16) (net.Conn, error) {
 	}
 	host, app := net.Pipe()
 	app.Close()
+	if taken := read(s.g, &s.g.backlog); taken != nil {
+		return backlogged{host, taken}, nil
+	}
 	return host, nil
 }
+
+// backlogged is a connection that the app takes some day.
+type backlogged struct {
+	net.Conn
+	taken chan struct{}
+}
+
+func (b backlogged) Pending() bool { return !isClosed(b.taken) }
 
 func (s *fakeGuest) events(ctx context.Context) iter.Seq2[guest.Event, error] {
 	return func(yield func(guest.Event, error) bool) {

@@ -26,14 +26,14 @@ func (v *microVM) keptAlive() *microVM {
 	return &other
 }
 
-func TestAThousandRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *testing.T) {
+func TestHundredsOfRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *testing.T) {
 	t.Parallel()
 	h := shared.on(t)
 	image := h.counterImage(t)
 	takeRoom(t, 1)
 	v := h.runUntilRunning(t, image.arn, object{"idlePolicy": wakesOnTraffic})
 	nonce := v.makeNonce()
-	const clients, each = 10, 100 // fewer than one HTTP/2 connection may have open
+	const clients, each = 10, 50 // fewer than one HTTP/2 connection may have open
 	const requests = clients * each
 	var waves []*microVM
 	for range clients {
@@ -63,8 +63,9 @@ func TestAThousandRequestsAtASuspendedMicroVMAreAnsweredAfterOneWakeInOrder(t *t
 		}
 		return sum
 	}
-	// On a slow host the app has up to 256 of them at once, in any order of its own, before its first answer.
-	require.Less(t, 4*sum(order[300:500]), 3*sum(order[800:]), "who came first was served first: %v", order)
+	// An app of threads has no order, and a busy host little; at random the halves would differ by less than this.
+	const half = requests / 2
+	require.Greater(t, sum(order[half:])-sum(order[:half]), 30*half, "who came first was served first: %v", order)
 }
 
 // countInto is count for other goroutines than the test's.
@@ -79,6 +80,45 @@ func (v *microVM) countInto(counter *int, nonce string) error {
 	}
 	*counter = c.Counter
 	return nil
+}
+
+// The app has half of a POST when its VM is to be suspended; nobody may send that again.
+func TestARequestInFlightEndsBeforeItsMicroVMIsSuspended(t *testing.T) {
+	t.Parallel()
+	h := shared.on(t)
+	image := h.workbenchImage(t)
+	takeRoom(t, 1)
+	v := h.runUntilRunning(t, image.arn, object{"idlePolicy": wakesOnTraffic})
+	require.Equal(t, "warm", v.ask(http.MethodPost, "/echo", "warm"))
+	v.suspend()
+	for _, phase := range v.requireEvents("suspend", 2)[1].Phases {
+		require.NotEqual(t, "drain", phase.Name, "there was nothing to wait for")
+	}
+	v.ask(http.MethodPost, "/echo", "")
+
+	body, rest := io.Pipe()
+	ended := make(chan *http.Response, 1)
+	go func() {
+		defer close(ended)
+		ended <- v.open(http.MethodPost, "/mirror", body)
+	}()
+	write(t, rest, "first half")
+	response := <-ended
+	require.NotNil(t, response)
+	defer response.Body.Close()
+	v.call("SuspendMicrovm")
+	write(t, rest, ", second half")
+	require.NoError(t, rest.Close())
+	got, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, "first half, second half", string(got))
+
+	require.Equal(t, "later", v.ask(http.MethodPost, "/echo", "later"), "and wakes it")
+	var names []string
+	for _, phase := range v.requireEvents("suspend", 4)[3].Phases {
+		names = append(names, phase.Name)
+	}
+	require.Contains(t, names, "drain")
 }
 
 // Clients send without pause while their VM is suspended under them again and again: none of their requests
