@@ -32,6 +32,9 @@ first start makes the snapshot that builds start from, which takes a while. The 
 		if _, _, err := o.limits.parse(); err != nil {
 			return err
 		}
+		if _, err := o.addresses.settled(); err != nil {
+			return err
+		}
 		b := &background{dir: dir, screen: screenOf(cmd)}
 		return b.up(cmd.Context(), serveArguments(cmd, dir))
 	}

@@ -182,15 +182,22 @@ type world struct {
 func (w *world) ByEndpoint(id string) (VM, bool)   { return w.vm, id == testEndpoint }
 func (w *world) ByAddr(addr netip.Addr) (VM, bool) { return w.vm, addr == w.vmAddr }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { t.Helper(); return newWorldWith(t, func(*Config) {}) }
+
+func newWorldWith(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	clock := clockwork.NewFakeClockAt(time.Now())
-	w := startWorld(t, clock)
+	w := startWorldWith(t, clock, change)
 	w.clock = clock
 	return w
 }
 
 func startWorld(t testing.TB, clock clockwork.Clock) *world {
+	t.Helper()
+	return startWorldWith(t, clock, func(*Config) {})
+}
+
+func startWorldWith(t testing.TB, clock clockwork.Clock, change func(*Config)) *world {
 	t.Helper()
 	folder := t.TempDir()
 	authority, err := localca.Open(folder, localca.Scope{}, clock)
@@ -201,13 +208,15 @@ func startWorld(t testing.TB, clock clockwork.Clock) *world {
 	w := &world{vm: newFakeVM(testVM), roots: x509.NewCertPool(), tokens: openTokens(t, &memoryKeys{}, clock)}
 	require.True(t, w.roots.AppendCertsFromPEM(pem))
 	w.token = mint(t, w.tokens, testVM, AllPorts...)
-	w.Server, err = New(Config{
+	cfg := Config{
 		Listen:         "127.0.0.1:0",
 		VMs:            w,
 		Tokens:         w.tokens,
 		GetCertificate: authority.GetCertificate,
 		Clock:          clock,
-	})
+	}
+	change(&cfg)
+	w.Server, err = New(cfg)
 	require.NoError(t, err)
 	w.general = w.Server.general.Addr().String()
 

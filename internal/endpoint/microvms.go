@@ -23,6 +23,17 @@ func (m microVMs) ByAddr(addr netip.Addr) (VM, bool) {
 	return microVM{vm}, ok
 }
 
+// Names tells which host names in a domain are those of VMs.
+func Names(vms VMs, domain string) func(host string) bool {
+	return func(host string) bool {
+		id, ok := endpointID(host, domain)
+		if ok {
+			_, ok = vms.ByEndpoint(id)
+		}
+		return ok
+	}
+}
+
 type microVM struct{ *microvm.VM }
 
 // AcceptsHTTP implements VM (spec/behaviour.md 6).
