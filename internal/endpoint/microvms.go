@@ -36,14 +36,22 @@ func Names(vms VMs, domain string) func(host string) bool {
 
 type microVM struct{ *microvm.VM }
 
-// AcceptsHTTP implements VM (spec/behaviour.md 6).
-func (m microVM) AcceptsHTTP() bool {
-	for _, connector := range m.Ingress() {
-		if strings.HasSuffix(connector, ":HTTP_INGRESS") || strings.HasSuffix(connector, ":ALL_INGRESS") {
-			return true
+// AcceptsHTTP implements VM (spec/behaviour.md 6). RunMicrovm takes managed connectors only for ingress.
+func (m microVM) AcceptsHTTP() bool { return acceptsHTTP(m.Ingress()) }
+
+// acceptsHTTP tells what connectors that are used together mean: NO_INGRESS closes whatever is
+// beside it, and SHELL_INGRESS opens shells alone. Which ports are open the token says in any case.
+func acceptsHTTP(ingress []string) bool {
+	open := false
+	for _, connector := range ingress {
+		switch name := connector[strings.LastIndexByte(connector, ':')+1:]; name {
+		case "NO_INGRESS":
+			return false
+		case "HTTP_INGRESS", "ALL_INGRESS":
+			open = true
 		}
 	}
-	return false
+	return open
 }
 
 // Lease implements VM.
