@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -56,13 +57,15 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	logger := newLogger(cfg.Log)
 	i := &Issuer{domain: cfg.Domain, wildcard: cfg.DNSCommand != ""}
+	// Apart, because the library would go on to serve a wildcard that it cannot renew without DNS.
+	folder := filepath.Join(cfg.Folder, map[bool]string{true: "wildcard", false: "each"}[i.wildcard])
 	i.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return i.magic, nil },
 		RenewCheckInterval: cfg.renewEvery,
 		Logger:             logger,
 	})
 	template := certmagic.Config{
-		Storage: &certmagic.FileStorage{Path: cfg.Folder},
+		Storage: &certmagic.FileStorage{Path: folder},
 		OnEvent: events{cfg.Log}.tell,
 		Logger:  logger,
 	}

@@ -217,8 +217,14 @@ func TestAWildcardIsGotOverDNSAndServedToEverybody(t *testing.T) {
 	stop()
 
 	stop = w.start(Config{Folder: folder, DNSCommand: "/nonexistent"})
-	defer stop()
 	require.Equal(t, first.SerialNumber, w.getWildcard().SerialNumber, "it is kept over restarts")
+	stop()
+
+	stop = w.start(Config{Folder: folder})
+	defer stop()
+	require.Equal(t, []string{vm}, w.mustConnect(vm).DNSNames, "without DNS nobody could renew the wildcard")
+	_, err = w.connect(other)
+	require.Error(t, err)
 }
 
 // requireSecret checks that nobody else can read what is in a folder.
