@@ -38,7 +38,7 @@ test-unit: ## unit tests only; needs no set-up
 test-e2e: ready ## end-to-end tests only
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -count=1 ./test/e2e/...
 
-conformance: ready ## AWS CLI and SDKs through the whole API; writes docs/compatibility.md (ARGS='-only boto3': one, and no file); browser and HTTP clients
+conformance: ready ## browser and HTTP clients at endpoints; AWS CLI and SDKs through the whole API, into docs/compatibility.md (ARGS='-only boto3': one of these, no file)
 	@$(if $(ARGS),,DORMOUSE_CLIENTS=1 $(GOTESTSUM) -count=1 ./test/clients &&) go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
 
 bench: ready ## measure, and write bench/latest.json
