@@ -241,6 +241,9 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 		API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region,
 		CABundle: p.trust.clientCA, PID: os.Getpid(), Builder: connection.BuilderPreparing,
 	}
+	if o.addresses.endpointMode() == endpoint.ModeDomain {
+		addresses.Names = p.door.EndpointHost("*", "")
+	}
 	if p.builders.Prepared() {
 		addresses.Builder = connection.BuilderReady
 	}

@@ -3,6 +3,7 @@ package clients
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,22 +40,49 @@ var programs = []client{
 	{"Python", python},
 }
 
-// TestMicroVMsAreReached reaches the same microVM in both modes: the second daemon takes over what the
-// first one left asleep.
+// setting is how a daemon is started, and what clients find then.
+type setting struct {
+	name   string
+	domain string // of endpoints; "" in mode ip
+	issuer string // of their certificates
+	flags  func(t *testing.T) (environment []string, ca string)
+}
+
+var settings = []setting{
+	{"addresses", "", "Dormouse local CA", nil},
+	{"names below localhost", "localhost", "Dormouse local CA", func(*testing.T) ([]string, string) {
+		return []string{"DORMOUSE_ENDPOINT_MODE=domain"}, ""
+	}},
+	{"names with a wildcard certificate", "vms.test", "Example CA", func(t *testing.T) ([]string, string) {
+		cert, key, ca := wildcard(t, "*.vms.test")
+		return []string{"DORMOUSE_ENDPOINT_DOMAIN=vms.test", "DORMOUSE_ENDPOINT_CERT=" + cert, "DORMOUSE_ENDPOINT_KEY=" + key, "DORMOUSE_ENDPOINT_CA=" + ca}, ca
+	}},
+}
+
+// TestMicroVMsAreReached reaches the same microVM in each setting: a daemon takes over what the one
+// before it left asleep.
 func TestMicroVMsAreReached(t *testing.T) {
 	d, err := daemon.New(t.Context(), os.Getenv("DORMOUSE_DATA_DIR"))
 	require.NoError(t, err)
 	h := host{d, t}
 	t.Cleanup(func() { require.NoError(t, h.Remove()) })
-	h.start("ip")
+	h.start()
 	h.command("build", "app", "--tag", image, "--quiet")
 	id, other := h.command("run", "--quiet", "--wait", image), h.command("run", "--quiet", "--wait", image)
+	require.NoError(t, h.Stop())
 
-	for _, mode := range []string{"ip", "domain"} {
-		t.Run(mode, func(t *testing.T) {
+	for _, s := range settings {
+		t.Run(s.name, func(t *testing.T) {
 			h := host{d, t}
-			v := h.describe(mode, id, other)
-			require.Equal(t, mode == "domain", strings.HasSuffix(v.Hostname, ".localhost"), v.Hostname)
+			environment, ca := []string(nil), ""
+			if s.flags != nil {
+				environment, ca = s.flags(t)
+			}
+			h.start(environment...)
+			defer func() { require.NoError(t, h.Stop()) }()
+			v := h.describe(id, other)
+			v.Named, v.Issuer, v.CA = s.domain != "", s.issuer, cmp.Or(ca, v.CA)
+			require.Equal(t, v.Named, strings.HasSuffix(v.Hostname, "."+s.domain), v.Hostname)
 			t.Run("curl", func(t *testing.T) { curl(t, v) })
 			t.Run("dormouse curl", func(t *testing.T) {
 				require.Contains(t, host{d, t}.command("curl", id, "/", "--fail"), "in a microVM")
@@ -63,10 +91,6 @@ func TestMicroVMsAreReached(t *testing.T) {
 				t.Run(c.name, func(t *testing.T) { host{d, t}.run(c, v) })
 			}
 		})
-		require.NoError(t, h.Stop())
-		if mode == "ip" {
-			h.start("domain")
-		}
 	}
 }
 
@@ -121,7 +145,7 @@ func curl(t *testing.T, v vm) {
 				{"accept: */*", "/", "403", "Request missing authentication"},
 			} {
 				cmd := exec.CommandContext(t.Context(), "curl", "--silent", "--show-error", "--http"+protocol, "--cacert", v.CA,
-					"--header", "@-", "--write-out", "\n%{http_version} %{http_code}", "https://"+v.Host+c.path)
+					"--resolve", v.resolved(), "--header", "@-", "--write-out", "\n%{http_version} %{http_code}", "https://"+v.Host+c.path)
 				cmd.Stdin = strings.NewReader(c.headers)
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, "%s", out)
@@ -131,7 +155,7 @@ func curl(t *testing.T, v vm) {
 		})
 	}
 	t.Run("without the CA", func(t *testing.T) {
-		out, err := exec.CommandContext(t.Context(), "curl", "--silent", "--show-error", "https://"+v.Host+"/").CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "curl", "--silent", "--show-error", "--resolve", v.resolved(), "https://"+v.Host+"/").CombinedOutput()
 		require.Error(t, err)
 		require.Contains(t, string(out), "certificate")
 	})

@@ -79,11 +79,11 @@ func onLoopback(address string) string {
 	return address
 }
 
-// besidesDNS is where a microVM is reached whose name nobody knows: on the machine of the daemon a
+// besidesDNS is where a microVM is reached whose name cannot be resolved: on the machine of the daemon a
 // domain works before it is in the DNS. Who answers there must have a certificate for the name.
 func (c *Connection) besidesDNS(err error) (address string) {
-	var unknown *net.DNSError
-	if !errors.As(err, &unknown) || !unknown.IsNotFound || c.Endpoint == "" {
+	var unresolved *net.DNSError
+	if !errors.As(err, &unresolved) || c.Endpoint == "" {
 		return ""
 	}
 	host, port, err := net.SplitHostPort(c.Endpoint)

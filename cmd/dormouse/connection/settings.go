@@ -24,6 +24,7 @@ type Daemon struct {
 	API      string `json:"api"`
 	S3       string `json:"s3"` // "" where an external S3 is configured
 	Endpoint string `json:"endpoint"`
+	Names    string `json:"names"` // of microVMs at Endpoint, with a * for an endpoint id; "" where they have addresses
 	Region   string `json:"region"`
 	CABundle string `json:"caBundle"` // file; "" where the system's authorities vouch for the endpoints
 	PID      int    `json:"pid"`

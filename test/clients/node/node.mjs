@@ -7,9 +7,9 @@ import { Agent, fetch as undiciFetch } from "undici";
 import WebSocket from "ws";
 import { authenticated, check, done, origin, platform, requireNothingOfThePlatform, suspend, vm } from "./session.mjs";
 
-// Not every resolver knows names below .localhost.
+// No DNS knows the names, and not every resolver those below .localhost.
 const lookup = dns.lookup;
-dns.lookup = (hostname, ...rest) => lookup(hostname === vm.hostname && vm.mode === "domain" ? "127.0.0.1" : hostname, ...rest);
+dns.lookup = (hostname, ...rest) => lookup(vm.named && hostname === vm.hostname ? "127.0.0.1" : hostname, ...rest);
 
 const agents = { "HTTP/1.1": new Agent({ allowH2: false }), "HTTP/2": new Agent({ allowH2: true }) };
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");

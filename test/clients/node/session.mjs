@@ -1,5 +1,5 @@
 // What the programs here share: they read one line of JSON about the microVM, and write one for each promise they checked.
-//   in:  {"mode", "host", "hostname", "ca", "token", "narrow", "other"}, as host_test.go says
+//   in:  {"named", "issuer", "host", "hostname", "ca", "token", "narrow", "other"}, as host_test.go says
 //   out: {"check": "…", "error": ""} …, {"done": true}
 //        {"suspend": true} asks for the microVM to be suspended; a line comes back when it sleeps.
 import assert from "node:assert/strict";

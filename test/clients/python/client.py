@@ -1,4 +1,4 @@
-"""requests, httpx and websockets; speaks as node/session.mjs says. Names below .localhost are not resolved everywhere, so this does."""
+"""requests, httpx and websockets; speaks as node/session.mjs says. No DNS knows the names, so this resolves them."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ vm = json.loads(sys.stdin.readline())
 ORIGIN = f"https://{vm['host']}"
 AUTHENTICATED = {"x-aws-proxy-auth": vm["token"]}
 
-if vm["mode"] == "domain":
+if vm["named"]:
     getaddrinfo = socket.getaddrinfo
     socket.getaddrinfo = lambda host, *args, **kwargs: getaddrinfo(
         "127.0.0.1" if host in (vm["hostname"], vm["hostname"].encode()) else host, *args, **kwargs)
