@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dormouse-dev/dormouse/internal/endpoint/acme/acmetest"
 	"github.com/dormouse-dev/dormouse/test/e2e/daemon"
 )
 
@@ -44,12 +46,19 @@ var programs = []client{
 type setting struct {
 	name   string
 	domain string // of endpoints; "" in mode ip
-	issuer string // of their certificates
+	issuer string // of their certificates, "" = not looked at in a browser
 	flags  func(t *testing.T) (environment []string, ca string)
 }
 
 var settings = []setting{
 	{"addresses", "", "Dormouse local CA", nil},
+	{"names with a certificate by ACME", "vms.test", "", func(t *testing.T) ([]string, string) {
+		server := acmetest.New(t, 3600, 443) // a TXT record proves the domain: the server does not connect
+		return []string{
+			"DORMOUSE_ACME_DOMAIN=vms.test", "DORMOUSE_ACME_DIRECTORY=" + server.Directory, "DORMOUSE_ACME_CA=" + server.Trust,
+			"DORMOUSE_ACME_DNS_COMMAND=" + server.DNSCommand, "DORMOUSE_ENDPOINT_CA=" + server.Roots,
+		}, server.Roots
+	}},
 	{"names below localhost", "localhost", "Dormouse local CA", func(*testing.T) ([]string, string) {
 		return []string{"DORMOUSE_ENDPOINT_MODE=domain"}, ""
 	}},
@@ -83,10 +92,14 @@ func TestMicroVMsAreReached(t *testing.T) {
 			v := h.describe(id, other)
 			v.Named, v.Issuer, v.CA = s.domain != "", s.issuer, cmp.Or(ca, v.CA)
 			require.Equal(t, v.Named, strings.HasSuffix(v.Hostname, "."+s.domain), v.Hostname)
+			certified(t, v)
 			t.Run("curl", func(t *testing.T) { curl(t, v) })
 			t.Run("dormouse curl", func(t *testing.T) {
 				require.Contains(t, host{d, t}.command("curl", id, "/", "--fail"), "in a microVM")
 			})
+			if s.issuer == "" {
+				return
+			}
 			for _, c := range programs {
 				t.Run(c.name, func(t *testing.T) { host{d, t}.run(c, v) })
 			}
@@ -128,6 +141,14 @@ func (h host) run(c client, v vm) {
 	}
 	require.True(h.t, done, "it has ended early, after %d checks\n%s", checked, &stderr)
 	require.Positive(h.t, checked)
+}
+
+// certified waits until the endpoint has its certificate, which an authority may have to be asked for.
+func certified(t *testing.T, v vm) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return exec.CommandContext(t.Context(), "curl", "--silent", "--cacert", v.CA, "--resolve", v.resolved(), "https://"+v.Host+"/").Run() == nil
+	}, limit, 100*time.Millisecond)
 }
 
 func curl(t *testing.T, v vm) {

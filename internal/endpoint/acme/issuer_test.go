@@ -3,18 +3,13 @@ package acme
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"io/fs"
 	"log"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -24,12 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/letsencrypt/pebble/v2/ca"
-	"github.com/letsencrypt/pebble/v2/db"
-	"github.com/letsencrypt/pebble/v2/va"
-	"github.com/letsencrypt/pebble/v2/wfe"
-	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/endpoint/acme/acmetest"
 )
 
 const (
@@ -39,16 +31,13 @@ const (
 	wait   = 20 * time.Second // for what must happen; never slept
 )
 
-// world is Let's Encrypt's own test server with the DNS it asks, and an endpoint that it reaches.
+// world is an ACME server and an endpoint that it reaches.
 type world struct {
-	t         *testing.T
-	directory string         // URL
-	trusts    *x509.CertPool // for the directory
-	roots     *x509.CertPool // of the certificates it issues
-	records   string         // folder of the TXT records, a file each
-	program   string         // makes and removes them
-	endpoint  *net.TCPAddr   // where the server looks for port 443
-	log       syncBuffer
+	*acmetest.Server
+	t             *testing.T
+	trusts, roots *x509.CertPool // for the directory, and of the certificates it issues
+	endpoint      *net.TCPAddr
+	log           syncBuffer
 }
 
 type syncBuffer struct {
@@ -66,82 +55,28 @@ func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return 
 // newWorld starts a server whose certificates are valid for some seconds.
 func newWorld(t *testing.T, seconds uint64) *world {
 	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	w := &world{t: t, trusts: x509.NewCertPool(), roots: x509.NewCertPool(), records: t.TempDir()}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	w.endpoint = free.Addr().(*net.TCPAddr)
+	w := &world{t: t, endpoint: free.Addr().(*net.TCPAddr)}
 	require.NoError(t, free.Close())
-
-	store, quiet := db.NewMemoryStore(), log.New(io.Discard, "", 0)
-	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: seconds}})
-	require.True(t, w.roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM()))
-	validation := va.New(quiet, 1, w.endpoint.Port, false, w.serveDNS(), store)
-	front := wfe.New(quiet, store, validation, authority, []string{"pebble.letsencrypt.org"}, false, false, 0, 0)
-	w.directory = w.serveHTTPS(front.Handler()) + wfe.DirectoryPath
-	w.program = w.script(`#!/bin/sh
-case $1 in
-present) echo "$3" >"` + w.records + `/$2" ;;
-cleanup) rm "` + w.records + `/$2" ;;
-esac
-`)
+	w.Server = acmetest.New(t, seconds, w.endpoint.Port)
+	w.trusts, w.roots = pool(t, w.Trust), pool(t, w.Roots)
 	return w
 }
 
-func (w *world) script(text string) string {
-	path := filepath.Join(w.t.TempDir(), "dns")
-	require.NoError(w.t, os.WriteFile(path, []byte(text), 0o700))
-	return path
-}
-
-// serveHTTPS serves under a certificate that only who trusts it accepts, and returns the URL.
-func (w *world) serveHTTPS(handler http.Handler) string {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(w.t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(w.t, err)
-	require.True(w.t, w.trusts.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12,
-	})
-	require.NoError(w.t, err)
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: wait, ErrorLog: log.New(io.Discard, "", 0)}
-	go func() { _ = server.Serve(listener) }()
-	w.t.Cleanup(func() { server.Close() })
-	return "https://" + listener.Addr().String()
-}
-
-// serveDNS answers that every host is on loopback, and with the records that were made.
-func (w *world) serveDNS() (address string) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(w.t, err)
-	server := &dns.Server{Listener: listener, Handler: dns.HandlerFunc(func(rw dns.ResponseWriter, question *dns.Msg) {
-		answer := new(dns.Msg).SetReply(question)
-		q := question.Question[0]
-		header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET}
-		switch q.Qtype {
-		case dns.TypeA:
-			answer.Answer = append(answer.Answer, &dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 1)})
-		case dns.TypeTXT:
-			if value, err := os.ReadFile(filepath.Join(w.records, strings.TrimSuffix(strings.ToLower(q.Name), "."))); err == nil {
-				answer.Answer = append(answer.Answer, &dns.TXT{Hdr: header, Txt: []string{strings.TrimSpace(string(value))}})
-			}
-		}
-		_ = rw.WriteMsg(answer)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	w.t.Cleanup(func() { _ = server.Shutdown() })
-	return listener.Addr().String()
+func pool(t *testing.T, file string) *x509.CertPool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	p := x509.NewCertPool()
+	require.True(t, p.AppendCertsFromPEM(text))
+	return p
 }
 
 // start runs an issuer, and an endpoint that has its certificates from it, until the returned function is called.
 func (w *world) start(cfg Config) (stop func()) {
 	w.t.Helper()
-	cfg.Domain, cfg.Directory, cfg.Roots, cfg.Email = domain, w.directory, w.trusts, "ops@example.org"
+	cfg.Domain, cfg.Directory, cfg.Roots, cfg.Email = domain, w.Directory, w.trusts, "ops@example.org"
 	cfg.Listen = w.endpoint.String()
 	cfg.Known = func(host string) bool { return host == vm }
 	cfg.Log = slog.New(slog.NewTextHandler(&w.log, nil))
@@ -197,7 +132,7 @@ func (w *world) getWildcard() (leaf *x509.Certificate) {
 
 func TestAWildcardIsGotOverDNSAndServedToEverybody(t *testing.T) {
 	w, folder := newWorld(t, 3600), filepath.Join(t.TempDir(), "acme")
-	stop := w.start(Config{Folder: folder, DNSCommand: w.program})
+	stop := w.start(Config{Folder: folder, DNSCommand: w.DNSCommand})
 	first := w.getWildcard()
 	require.Equal(t, []string{"*." + domain}, first.DNSNames)
 	require.Equal(t, first.SerialNumber, w.mustConnect(other).SerialNumber, "a handshake tells nothing of what there is")
@@ -208,7 +143,7 @@ func TestAWildcardIsGotOverDNSAndServedToEverybody(t *testing.T) {
 			require.ErrorAs(t, err, &name, "the handshake itself works: %q", stranger)
 		}
 	}
-	left, err := os.ReadDir(w.records)
+	left, err := os.ReadDir(w.Records)
 	require.NoError(t, err)
 	require.Empty(t, left, "the record is removed")
 	requireSecret(t, folder)
@@ -269,7 +204,7 @@ func TestAMicroVMGetsACertificateAtItsFirstConnectionAndStrangersGetNone(t *test
 
 func TestACertificateIsRenewedBeforeItEnds(t *testing.T) {
 	w := newWorld(t, 6)
-	defer w.start(Config{Folder: filepath.Join(t.TempDir(), "acme"), DNSCommand: w.program, renewEvery: 100 * time.Millisecond})()
+	defer w.start(Config{Folder: filepath.Join(t.TempDir(), "acme"), DNSCommand: w.DNSCommand, renewEvery: 100 * time.Millisecond})()
 	first := w.getWildcard()
 	require.Eventually(t, func() bool {
 		leaf, err := w.connect(vm)
@@ -281,7 +216,7 @@ func TestACertificateIsRenewedBeforeItEnds(t *testing.T) {
 
 func TestWhatKeepsACertificateFromComingIsInTheLog(t *testing.T) {
 	w := newWorld(t, 3600)
-	stop := w.start(Config{Folder: filepath.Join(t.TempDir(), "acme"), DNSCommand: w.script("#!/bin/sh\necho the zone is locked\nexit 3\n")})
+	stop := w.start(Config{Folder: filepath.Join(t.TempDir(), "acme"), DNSCommand: acmetest.Script(t, "#!/bin/sh\necho the zone is locked\nexit 3\n")})
 	require.Eventually(t, func() bool {
 		log := w.log.String()
 		return strings.Contains(log, "level=ERROR") && strings.Contains(log, "exit status 3: the zone is locked")
