@@ -99,7 +99,7 @@ func (s *Server) serveHTTPS(t testing.TB, handler http.Handler) string {
 // serveDNS answers that every host is on loopback, and with the records that were made.
 func (s *Server) serveDNS(t testing.TB) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := &dns.Server{Listener: listener, Handler: dns.HandlerFunc(func(rw dns.ResponseWriter, question *dns.Msg) {
 		answer := new(dns.Msg).SetReply(question)
