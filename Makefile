@@ -30,7 +30,7 @@ test: ready ## all tests: unit with the race detector, end-to-end on real VMs
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -race -count=1 ./...
 
 test-conformance: ready ## the same clients and steps as conformance, as Go tests; writes nothing
-	@DORMOUSE_CONFORMANCE=1 $(GOTESTSUM) -count=1 ./test/conformance
+	@DORMOUSE_CONFORMANCE=1 DORMOUSE_CLIENTS=1 $(GOTESTSUM) -count=1 ./test/conformance ./test/clients
 
 test-unit: ## unit tests only; needs no set-up
 	@$(GOTESTSUM) -race $$(go list ./... | grep -v /test/e2e)
@@ -38,8 +38,8 @@ test-unit: ## unit tests only; needs no set-up
 test-e2e: ready ## end-to-end tests only
 	@DORMOUSE_E2E=1 $(GOTESTSUM) -count=1 ./test/e2e/...
 
-conformance: ready ## AWS CLI and SDKs through the whole API; writes docs/compatibility.md (ARGS='-only boto3': one, and no file)
-	@go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
+conformance: ready ## browser and HTTP clients at endpoints; AWS CLI and SDKs through the whole API, into docs/compatibility.md (ARGS='-only boto3': one of these, no file)
+	@$(if $(ARGS),,DORMOUSE_CLIENTS=1 $(GOTESTSUM) -count=1 ./test/clients &&) go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
 
 bench: ready ## measure, and write bench/latest.json
 	@go run ./bench

@@ -1,15 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
-	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 )
 
 func envCommand() *cobra.Command {
@@ -34,7 +34,7 @@ The access key is the oldest one of the default account, or of --account, or the
 			if err != nil {
 				return err
 			}
-			return printEnv(cmd, dir, settings)
+			return printEnv(cmd, settings)
 		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "id or name of the account to act as")
@@ -62,7 +62,7 @@ func envSettings(ctx context.Context, dir, account, credential string) (settings
 	return settings, err
 }
 
-func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) error {
+func printEnv(cmd *cobra.Command, settings connection.Settings) error {
 	lines := [][2]string{
 		{"AWS_ACCESS_KEY_ID", settings.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", settings.SecretAccessKey},
@@ -71,7 +71,7 @@ func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) erro
 		{"AWS_DEFAULT_REGION", settings.Region},
 		{"AWS_ENDPOINT_URL_LAMBDA_MICROVMS", settings.API},
 		{"AWS_ENDPOINT_URL_LAMBDA_CORE", settings.API}, // network connectors
-		{"DORMOUSE_CA_BUNDLE", filepath.Join(dir, localca.CertFile)},
+		{"DORMOUSE_CA_BUNDLE", cmp.Or(settings.CABundle, systemBundle())},
 	}
 	if settings.S3 != "" {
 		lines = append(lines, [2]string{"AWS_ENDPOINT_URL_S3", settings.S3})
@@ -83,4 +83,17 @@ func printEnv(cmd *cobra.Command, dir string, settings connection.Settings) erro
 		fmt.Fprintf(out, "export %s=%s\n", line[0], shellQuote(line[1]))
 	}
 	return nil
+}
+
+// systemBundle is the file of the system's authorities: with it a line that names a CA goes on to
+// work where none is needed. The first is Debian's, the others those of Red Hat, SUSE and Alpine.
+func systemBundle() string {
+	for _, file := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+	} {
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/config"
 	"github.com/dormouse-dev/dormouse/internal/control"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
-	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 	"github.com/dormouse-dev/dormouse/internal/extension"
 	"github.com/dormouse-dev/dormouse/internal/image"
 	"github.com/dormouse-dev/dormouse/internal/logfile"
@@ -40,9 +39,8 @@ type serveOptions struct {
 	dataDir        string
 	assets         string
 	listenAPI      string
-	listenEndpoint string
 	listenS3       string
-	endpointDomain string
+	addresses      addresses
 	region         string
 	s3             objectstore.ClientConfig
 	accelerator    string
@@ -89,9 +87,8 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.assets, "assets", assets.DefaultDir(), "folder that make setup filled")
 	portableDefault(f, "assets", "~/.cache/dormouse")
 	f.StringVar(&o.listenAPI, "listen-api", "127.0.0.1:7070", "address of the API")
-	f.StringVar(&o.listenEndpoint, "listen-endpoint", endpoint.DefaultListen, "address of microVM endpoints; each VM also gets an address of its own in 127/8, on the same port")
+	o.addresses.addFlags(f)
 	f.StringVar(&o.listenS3, "listen-s3", "127.0.0.1:7071", "address of the embedded S3")
-	f.StringVar(&o.endpointDomain, "endpoint-domain", endpoint.DefaultDomain, "domain of which each VM's endpoint id is a host name")
 	f.StringVar(&o.region, "region", "us-east-1", "region that dormouse env sets; the API serves every region")
 	f.StringVar(&o.s3.Endpoint, "s3-endpoint", "", "URL of an external S3 to fetch artifacts from, instead of the embedded one")
 	f.StringVar(&o.s3.Region, "s3-region", "", "region of the external S3")
@@ -124,6 +121,9 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	identities, err := openIdentities(ctx, o, clock, log)
 	if err != nil {
+		return err
+	}
+	if o.addresses, err = o.addresses.settled(); err != nil {
 		return err
 	}
 	installed, err := install(ctx, o, log)
@@ -159,7 +159,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
-		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
+		NextAddr: o.addresses.endpointMode().NextAddr(), Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
 		Metadata: identities.metadata,
 	})
 	if err != nil {
@@ -173,20 +173,21 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	authority, err := localca.Open(o.dataDir, localca.Scope{Domains: []string{o.endpointDomain}}, clock)
+	vms := endpoint.MicroVMs(manager)
+	certified, err := o.addresses.certificates(o.dataDir, endpoint.Names(vms, o.addresses.domain), clock, log)
 	if err != nil {
 		return err
 	}
 	front := endpoint.Config{
-		Listen: o.listenEndpoint, Domain: o.endpointDomain, VMs: endpoint.MicroVMs(manager), Tokens: tokens,
-		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log,
+		Listen: o.addresses.listen, Mode: o.addresses.endpointMode(), Domain: o.addresses.domain, VMs: vms, Tokens: tokens,
+		GetCertificate: certified.get, Protocols: certified.protocols, Clock: clock, Logger: log,
 	}
 	if err := o.traffic.configure(&front); err != nil {
 		return err
 	}
 	door, err := endpoint.New(front)
 	if err != nil {
-		return fmt.Errorf("--listen-endpoint %s: %w", o.listenEndpoint, err)
+		return fmt.Errorf("--listen-endpoint %s: %w", o.addresses.listen, err)
 	}
 	pageKey, err := records.PageTokenKey(ctx, clock.Now())
 	if err != nil {
@@ -206,7 +207,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
 	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
-	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
+	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, certified, manager, images, builders, records, logs, clock})
 }
 
 // configuration reads the file that was named, or the one in the data folder.
@@ -222,6 +223,7 @@ type parts struct {
 	api      http.Handler
 	s3       *s3Server
 	door     *endpoint.Server
+	trust    *certificates
 	manager  *microvm.Manager
 	images   *image.Manager
 	builders *microvm.Builders
@@ -245,7 +247,10 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 	}
 	addresses := connection.Daemon{
 		API: listener.Addr().String(), S3: p.s3.address(), Endpoint: p.door.Addr().String(), Region: o.region,
-		PID: os.Getpid(), Builder: connection.BuilderPreparing,
+		CABundle: p.trust.clientCA, PID: os.Getpid(), Builder: connection.BuilderPreparing,
+	}
+	if o.addresses.endpointMode() == endpoint.ModeDomain {
+		addresses.Names = p.door.EndpointHost("*", "")
 	}
 	if p.builders.Prepared() {
 		addresses.Builder = connection.BuilderReady
@@ -259,6 +264,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
 	servers.Go(func() error { return p.door.Serve(endpoints) })
+	servers.Go(func() error { return p.trust.maintain(ctx) })
 	servers.Go(func() error { purge(ctx, p.records, p.logs, o.keepTerminated, p.clock, log); return nil })
 	servers.Go(func() error { return prepareBuilder(ctx, told, p.builders, log) })
 	servers.Go(func() error {

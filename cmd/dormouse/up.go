@@ -32,6 +32,9 @@ first start makes the snapshot that builds start from, which takes a while. The 
 		if _, _, err := o.limits.parse(); err != nil {
 			return err
 		}
+		if _, err := o.addresses.settled(); err != nil {
+			return err
+		}
 		b := &background{dir: dir, screen: screenOf(cmd)}
 		return b.up(cmd.Context(), serveArguments(cmd, dir))
 	}
@@ -99,8 +102,12 @@ func (b *background) introduce(daemon connection.Daemon) {
 	if daemon.S3 != "" {
 		s3 = "http://" + daemon.S3
 	}
+	endpoints := "https://" + daemon.Endpoint
+	if daemon.Names != "" {
+		endpoints = fmt.Sprintf("https://%s (at %s)", daemon.Names, daemon.Endpoint)
+	}
 	b.screen.Card([][2]string{
-		{"API", "http://" + daemon.API}, {"S3", s3}, {"endpoints", "https://" + daemon.Endpoint}, {"data", b.dir}, {"log", b.logFile()},
+		{"API", "http://" + daemon.API}, {"S3", s3}, {"endpoints", endpoints}, {"data", b.dir}, {"log", b.logFile()},
 	})
 	if daemon.Builder == connection.BuilderFailed {
 		b.screen.Notef("dormouse: the snapshot that builds start from could not be made; builds will try again, the log says why")

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"errors"
 	"net/netip"
+	"strings"
 )
 
 // AddrPool is where address mode "ip" takes its addresses from: the quarter of 127/8 that neither
@@ -33,4 +34,18 @@ func NextAddr(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error) 
 			return netip.Addr{}, ErrNoAddr
 		}
 	}
+}
+
+// endpointID takes a VM's endpoint id out of the host of a request, <uuid>.domain with or without a
+// port, in any case and with or without the dot of a whole name. The id comes back in lower case.
+func endpointID(host, domain string) (id string, ok bool) {
+	const length = len("00000000-0000-0000-0000-000000000000")
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	host = strings.TrimSuffix(host, ".")
+	if len(host) != length+1+len(domain) || host[length] != '.' || !strings.EqualFold(host[length+1:], domain) {
+		return "", false
+	}
+	return strings.ToLower(host[:length]), true
 }

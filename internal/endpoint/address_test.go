@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,4 +38,45 @@ func TestNextAddrFindsTheLastFreeOneAndThenSaysThereIsNone(t *testing.T) {
 
 	_, err = NextAddr(last, func(netip.Addr) bool { return true })
 	require.ErrorIs(t, err, ErrNoAddr)
+}
+
+func TestOnlyNamesInTheDomainNameAVM(t *testing.T) {
+	const domain = "vms.example.org"
+	for host, want := range map[string]bool{
+		testEndpoint + "." + domain:                            true,
+		testEndpoint + "." + domain + ":7443":                  true,
+		testEndpoint + "." + domain + ".":                      true,
+		strings.ToUpper(testEndpoint) + ".VMS.example.ORG:443": true,
+		testEndpoint + ".example.org":                          false,
+		testEndpoint + "." + domain + ".evil.example":          false,
+		testEndpoint + "-" + domain:                            false,
+		testEndpoint:                                           false,
+		testEndpoint + ".":                                     false,
+		domain:                                                 false,
+		"x." + testEndpoint + "." + domain:                     false,
+		testEndpoint[1:] + "." + domain:                        false,
+		"":                                                     false,
+		":":                                                    false,
+		"127.0.0.1:7443":                                       false,
+		"[::1]:7443":                                           false,
+	} {
+		id, ok := endpointID(host, domain)
+		require.Equal(t, want, ok, host)
+		if want {
+			require.Equal(t, testEndpoint, id, host)
+		}
+	}
+}
+
+func FuzzEndpointID(f *testing.F) {
+	for _, seed := range []string{testHost, testHost + ":7443", "[::1]:1", "::", "..", ""} {
+		f.Add(seed, "localhost")
+	}
+	f.Fuzz(func(t *testing.T, host, domain string) {
+		id, ok := endpointID(host, domain)
+		require.Equal(t, ok, id != "")
+		if ok {
+			require.True(t, strings.HasPrefix(strings.ToLower(host), id+"."), "%q", host)
+		}
+	})
 }

@@ -202,13 +202,7 @@ type world struct {
 func (w *world) ByEndpoint(id string) (VM, bool)   { return w.vm, id == testEndpoint }
 func (w *world) ByAddr(addr netip.Addr) (VM, bool) { return w.vm, addr == w.vmAddr }
 
-func newWorld(t testing.TB) *world {
-	t.Helper()
-	clock := clockwork.NewFakeClockAt(time.Now())
-	w := startWorld(t, clock)
-	w.clock = clock
-	return w
-}
+func newWorld(t testing.TB) *world { t.Helper(); return newWorldWith(t, func(*Config) {}) }
 
 // newWorldWith is newWorld with another configuration.
 func newWorldWith(t testing.TB, change func(*Config)) *world {

@@ -189,19 +189,20 @@ func requestedPort(r *http.Request, o offer) (uint16, error) {
 	return DefaultPort, nil
 }
 
-// findVM goes by the address the client connected to if that is one of the VMs', else by the first
-// label of the host.
+// findVM goes by the address the client connected to if that is one of the VMs', else by the host,
+// not by the name in the TLS handshake: HTTP/2 clients use a connection for every name its
+// certificate covers.
 func (h *handler) findVM(r *http.Request) (VM, bool) {
-	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && h.cfg.Mode == ModeIP {
 		if addr := addrOf(local); AddrPool.Contains(addr) {
 			return h.cfg.VMs.ByAddr(addr)
 		}
 	}
-	label, _, _ := strings.Cut(r.Host, ".")
-	if len(label) != len("00000000-0000-0000-0000-000000000000") {
+	id, ok := endpointID(r.Host, h.cfg.Domain)
+	if !ok {
 		return nil, false
 	}
-	return h.cfg.VMs.ByEndpoint(strings.ToLower(label))
+	return h.cfg.VMs.ByEndpoint(id)
 }
 
 func addrOf(a net.Addr) netip.Addr {

@@ -25,16 +25,40 @@ func (m microVMs) ByAddr(addr netip.Addr) (VM, bool) {
 	return microVM{vm}, ok
 }
 
+// Names tells which host names in a domain are those of VMs.
+func Names(vms VMs, domain string) func(host string) bool {
+	return func(host string) bool {
+		id, ok := endpointID(host, domain)
+		if ok {
+			_, ok = vms.ByEndpoint(id)
+		}
+		return ok
+	}
+}
+
 type microVM struct{ *microvm.VM }
 
 // AcceptsHTTP implements VM (spec/behaviour.md 6).
-func (m microVM) AcceptsHTTP() bool { return m.has(":HTTP_INGRESS") || m.has(":ALL_INGRESS") }
+func (m microVM) AcceptsHTTP() bool { return acceptsHTTP(m.Ingress()) }
 
 // AcceptsShell implements VM.
-func (m microVM) AcceptsShell() bool { return m.has(":SHELL_INGRESS") }
+func (m microVM) AcceptsShell() bool { return acceptsShell(m.Ingress()) }
 
-func (m microVM) has(connector string) bool {
-	return slices.ContainsFunc(m.Ingress(), func(arn string) bool { return strings.HasSuffix(arn, connector) })
+func acceptsHTTP(ingress []string) bool  { return accepts(ingress, "HTTP_INGRESS", "ALL_INGRESS") }
+func acceptsShell(ingress []string) bool { return accepts(ingress, "SHELL_INGRESS") }
+
+// accepts tells whether one of the named connectors is there. RunMicrovm takes managed ones only for
+// ingress. NO_INGRESS closes whatever is beside it; which ports are open the token says in any case.
+func accepts(ingress []string, names ...string) bool {
+	open := false
+	for _, connector := range ingress {
+		name := connector[strings.LastIndexByte(connector, ':')+1:]
+		if name == "NO_INGRESS" {
+			return false
+		}
+		open = open || slices.Contains(names, name)
+	}
+	return open
 }
 
 // Lease implements VM.

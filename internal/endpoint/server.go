@@ -41,10 +41,12 @@ const (
 // Config is what a Server needs. VMs, Tokens and GetCertificate are required.
 type Config struct {
 	Listen         string // host:port of the general listener
+	Mode           Mode   // how VMs are told apart; "" = ModeAuto
 	Domain         string // the general listener serves <uuid>.Domain
 	VMs            VMs
 	Tokens         *Tokens
-	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // localca.Authority's, or CertificateFromFiles
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of a localca.Authority, certfile.Pair or acme.Issuer
+	Protocols      []string                                             // ALPN beyond HTTP's, which GetCertificate has a use for
 	ParkTimeout    time.Duration                                        // how long a request waits for its VM
 	Limits         Limits                                               // of each VM's traffic; none by default
 	MaxConnections int                                                  // of clients, at once; DefaultMaxConnections
@@ -53,8 +55,8 @@ type Config struct {
 	Logger         *slog.Logger
 }
 
-// Server is the HTTPS door of every VM: one general listener that goes by host name, and one
-// listener for each VM with an address of its own. All share a port.
+// Server is the HTTPS door of every VM: one general listener that goes by host name, and in ModeIP
+// one listener for each VM. All share a port.
 type Server struct {
 	cfg     Config
 	tls     *tls.Config
@@ -76,6 +78,11 @@ func listen(address string) (net.Listener, error) {
 // New opens the general listener. Clients that connect wait until Serve is called.
 func New(cfg Config) (*Server, error) {
 	cfg = withDefaults(cfg)
+	mode, err := cfg.Mode.Resolve(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Mode = mode
 	general, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for endpoints: %w", err)
@@ -91,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 		general: general,
 		tls: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
-			NextProtos:     []string{"h2", "http/1.1"},
+			NextProtos:     append([]string{"h2", "http/1.1"}, cfg.Protocols...),
 			GetCertificate: cfg.GetCertificate,
 			// Small first records help slow links; on one machine they are 24 writes where 2 would do.
 			DynamicRecordSizingDisabled: true,
@@ -152,11 +159,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	return s.serve(s.general)
 }
 
-// Expose opens a VM's own address, on the port of the general listener. Repeating it is harmless.
+// Expose opens a VM's own address, on the port of the general listener. Repeating it is harmless, and
+// in ModeDomain an address, which the VM has of an earlier Server, is not opened.
 func (s *Server) Expose(addr netip.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.exposed[addr]; ok || s.coversAll() {
+	if _, ok := s.exposed[addr]; ok || s.cfg.Mode == ModeDomain {
 		return nil
 	}
 	listener, err := listen(netip.AddrPortFrom(addr, s.port()).String())
@@ -185,11 +193,12 @@ func (s *Server) Withdraw(addr netip.Addr) {
 	}
 }
 
-// EndpointHost is what the API prints as a VM's endpoint: its own address if it has one, else its
-// name in the domain; with the port unless that is 443.
+// EndpointHost is what the API prints as a VM's endpoint: in ModeIP its own address, else its name in
+// the domain; with the port unless that is 443. A VM from before the mode was ip has no address and
+// keeps its name, which the general listener serves in both modes.
 func (s *Server) EndpointHost(endpointID, endpointAddr string) string {
 	host := endpointAddr
-	if host == "" {
+	if host == "" || s.cfg.Mode == ModeDomain {
 		host = endpointID + "." + s.cfg.Domain
 	}
 	if port := s.port(); port != 443 {
@@ -243,9 +252,4 @@ func (s *Server) rotateKeys(ctx context.Context) {
 // port is the one all listeners share.
 func (s *Server) port() uint16 {
 	return s.general.Addr().(*net.TCPAddr).AddrPort().Port()
-}
-
-// coversAll tells whether the general listener hears every address already.
-func (s *Server) coversAll() bool {
-	return addrOf(s.general.Addr()).IsUnspecified()
 }

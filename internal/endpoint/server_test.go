@@ -7,15 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
-
-	"github.com/dormouse-dev/dormouse/internal/endpoint/localca"
 )
 
 // expose gives the world's VM a 127/8 address of its own.
@@ -82,10 +78,16 @@ type fixedAddr struct{ net.Listener }
 
 func (fixedAddr) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6zero, Port: 443} }
 
-func TestGeneralListenerOnAllAddressesNeedsNoListenerPerVM(t *testing.T) {
-	s := &Server{general: fixedAddr{}, exposed: make(map[netip.Addr]net.Listener)}
+func TestInModeDomainNoAddressIsOpenedAndNamesAreTold(t *testing.T) {
+	s := &Server{cfg: Config{Mode: ModeDomain, Domain: "vms.example.org"}, general: fixedAddr{}, exposed: make(map[netip.Addr]net.Listener)}
 	require.NoError(t, s.Expose(netip.MustParseAddr("127.64.0.1")))
 	require.Empty(t, s.exposed)
+	require.Equal(t, testEndpoint+".vms.example.org", s.EndpointHost(testEndpoint, "127.64.0.1"))
+}
+
+func TestModeIPNeedsAListenerOnLoopback(t *testing.T) {
+	_, err := New(Config{Listen: "0.0.0.0:0", Mode: ModeIP})
+	require.ErrorIs(t, err, errNotOnLoopback)
 }
 
 func TestExposeReportsAnAddressInUse(t *testing.T) {
@@ -179,20 +181,6 @@ func TestServeLooksAfterTheTokenKeys(t *testing.T) {
 		ring := w.tokens.ring.Load()
 		return ring.keys[len(ring.keys)-1].ID != first
 	}, wait, time.Millisecond)
-}
-
-func TestCertificateFromFilesIsServedToEveryone(t *testing.T) {
-	folder := t.TempDir()
-	_, err := localca.Open(folder, localca.Scope{}, clockwork.NewRealClock())
-	require.NoError(t, err)
-	serve, err := CertificateFromFiles(filepath.Join(folder, localca.CertFile), filepath.Join(folder, localca.KeyFile))
-	require.NoError(t, err)
-	certificate, err := serve(&tls.ClientHelloInfo{ServerName: "anything"})
-	require.NoError(t, err)
-	require.Equal(t, "Dormouse local CA", certificate.Leaf.Subject.CommonName)
-
-	_, err = CertificateFromFiles("missing.pem", "missing-key.pem")
-	require.ErrorContains(t, err, "missing.pem")
 }
 
 func TestClientWithoutTLSIsToldSo(t *testing.T) {

@@ -47,7 +47,7 @@ type Config struct {
 	Driver  vmm.Driver
 	Present snapshot.Machine // this installation; sizes are each image's own
 	Boot    BootConfig
-	// NextAddr returns an endpoint address after last that is not taken.
+	// NextAddr returns an endpoint address after last that is not taken; nil where microVMs have names only.
 	NextAddr func(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	// Network is the template of every guest's network; the policy comes from its connectors.
 	Network netstack.Config
@@ -177,7 +177,7 @@ func (m *Manager) Run(ctx context.Context, spec RunSpec) (store.MicroVM, error) 
 	return rec, nil
 }
 
-// enter gives a new microVM its address and makes it findable. The caller starts its actor, or
+// enter gives a new microVM its address, if microVMs have some, and makes it findable. The caller starts its actor, or
 // calls leave and close.
 func (m *Manager) enter(v *vm) error {
 	m.mu.Lock()
@@ -187,6 +187,10 @@ func (m *Manager) enter(v *vm) error {
 	}
 	if m.vms[v.id] != nil {
 		return fmt.Errorf("microVM %s: %w", v.id, store.ErrExists)
+	}
+	if m.cfg.NextAddr == nil {
+		m.add(v, netip.Addr{})
+		return nil
 	}
 	addr, err := m.cfg.NextAddr(m.lastAddr, func(a netip.Addr) bool { return m.byAddr[a] != nil })
 	if err != nil {

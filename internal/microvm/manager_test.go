@@ -79,6 +79,17 @@ func TestMicroVMsHaveAddressesOfTheirOwnUntilTheyAreGone(t *testing.T) {
 	})
 }
 
+func TestWithoutAddressesMicroVMsAreFoundByTheirEndpointAlone(t *testing.T) {
+	inWorldWith(t, func(c *Config) { c.NextAddr = nil }, func(t *testing.T, w *world) {
+		row := w.row(w.run(nil))
+		require.Empty(t, row.EndpointAddr)
+		require.Zero(t, w.door.count())
+		vm, ok := w.ByEndpoint(row.EndpointID)
+		require.True(t, ok)
+		require.Equal(t, row.ID, vm.ID())
+	})
+}
+
 func TestAFullAddressPoolIsALackOfCapacity(t *testing.T) {
 	full := func(netip.Addr, func(netip.Addr) bool) (netip.Addr, error) {
 		return netip.Addr{}, errors.New("none left")

@@ -139,11 +139,12 @@ func (m *Manager) recover(ctx context.Context, rec store.MicroVM, s *survivor) e
 	return nil
 }
 
-// reenter makes a microVM of an earlier daemon findable at its old address. One that cannot be
-// reached there keeps its state: the address may be free again after the next restart.
+// reenter makes a microVM of an earlier daemon findable at its old address, if it has one. One that
+// cannot be reached there keeps its state: the address may be free again after the next restart.
 func (m *Manager) reenter(v *vm) {
-	addr, err := netip.ParseAddr(v.view.Load().rec.EndpointAddr)
-	if err == nil {
+	var addr netip.Addr
+	err := addr.UnmarshalText([]byte(v.view.Load().rec.EndpointAddr)) // of "" the zero address
+	if err == nil && addr.IsValid() {
 		err = m.door.Expose(addr)
 	}
 	if err != nil {

@@ -38,6 +38,8 @@ func TestNothingIsLostWhenTheDaemonEndsAtABadMoment(t *testing.T) {
 		require.Equal(t, other, explicit.count().Nonce)
 	})
 
+	t.Run("another address mode finds everything under other names", func(t *testing.T) { changesMode(t, h, image) })
+
 	t.Run("kill -9 leaves what runs and what sleeps as it is", func(t *testing.T) {
 		running := h.runUntilRunning(t, image, nil)
 		asleep := h.runUntilRunning(t, image, object{"idlePolicy": wakesOnTraffic})

@@ -161,14 +161,49 @@ func TestTheEndpointOfATerminatedMicroVMAnswers502(t *testing.T) {
 	require.Equal(t, "TERMINATED", v.get().State)
 }
 
-func TestWithoutIngressTheEndpointIsClosed(t *testing.T) {
+func TestIngressConnectorsSayWhoReachesAMicroVM(t *testing.T) {
 	t.Parallel()
 	h := shared.on(t)
 	image := h.counterImage(t)
 	takeRoom(t, 1)
-	v := h.run(t, image.arn, object{"ingressNetworkConnectors": []string{managedConnector("NO_INGRESS")}})
-	v.await("RUNNING") // the run hook reached the app
-	requireRefusal(t, v.send(http.MethodGet, "/", "", "X-aws-proxy-auth", v.token), http.StatusForbidden, "INGRESS_DENIED", "Access to port denied")
+	const needsShell = "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
+	for name, c := range map[string]struct {
+		connectors []string
+		open       bool
+		shell      string // why there is no token for a shell, "" = there is one
+	}{
+		"none given":                       {nil, true, needsShell},
+		"HTTP_INGRESS":                     {[]string{"HTTP_INGRESS"}, true, needsShell},
+		"ALL_INGRESS":                      {[]string{"ALL_INGRESS"}, true, needsShell},
+		"NO_INGRESS":                       {[]string{"NO_INGRESS"}, false, needsShell},
+		"SHELL_INGRESS":                    {[]string{"SHELL_INGRESS"}, false, ""},
+		"HTTP_ and SHELL_":                 {[]string{"HTTP_INGRESS", "SHELL_INGRESS"}, true, ""},
+		"ALL_ and SHELL_":                  {[]string{"ALL_INGRESS", "SHELL_INGRESS"}, true, "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or SHELL_INGRESS instead"},
+		"HTTP_INGRESS but also NO_INGRESS": {[]string{"HTTP_INGRESS", "NO_INGRESS"}, false, needsShell},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request := object{}
+			for _, connector := range c.connectors {
+				list, _ := request["ingressNetworkConnectors"].([]string)
+				request["ingressNetworkConnectors"] = append(list, managedConnector(connector))
+			}
+			v := h.runUntilRunning(t, image.arn, request) // its run hook has reached the app
+			if c.open {
+				require.Equal(t, 1, v.count().Counter)
+				require.Equal(t, http.StatusNotFound, v.send(http.MethodGet, "/", "", "X-aws-proxy-auth", v.token, "X-aws-proxy-port", "9000").StatusCode, "every port the token names is open")
+			} else {
+				requireRefusal(t, v.send(http.MethodGet, "/", "", "X-aws-proxy-auth", v.token), http.StatusForbidden, "INGRESS_DENIED", "Access to port denied")
+			}
+			minutes := object{"microvmIdentifier": v.id, "expirationInMinutes": 5}
+			if c.shell == "" {
+				h.api.Call(t, "CreateMicrovmShellAuthToken", minutes, nil)
+				return
+			}
+			refusal := h.api.Refused(t, "CreateMicrovmShellAuthToken", minutes)
+			require.Equal(t, "ValidationException", refusal.Name)
+			require.Equal(t, c.shell, refusal.Message)
+		})
+	}
 }
 
 func TestTheAppSeesTheRequestWithoutThePlatformsHeaders(t *testing.T) {

@@ -44,7 +44,11 @@ func (c *Connection) Endpoints() (*http.Client, error) {
 	}
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return dial(ctx, network, onLoopback(address))
+		conn, err := dial(ctx, network, onLoopback(address))
+		if here := c.besidesDNS(err); here != "" {
+			return dial(ctx, network, here)
+		}
+		return conn, err
 	}
 	if c.CABundle != "" {
 		text, err := os.ReadFile(c.CABundle)
@@ -73,6 +77,23 @@ func onLoopback(address string) string {
 		return net.JoinHostPort("127.0.0.1", port)
 	}
 	return address
+}
+
+// besidesDNS is where a microVM is reached whose name cannot be resolved: on the machine of the daemon a
+// domain works before it is in the DNS. Who answers there must have a certificate for the name.
+func (c *Connection) besidesDNS(err error) (address string) {
+	var unresolved *net.DNSError
+	if !errors.As(err, &unresolved) || c.Endpoint == "" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(c.Endpoint)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Unreachable tells whether err says that nobody answered at all, and where, if that has an address.

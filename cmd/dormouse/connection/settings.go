@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 const (
 	CredentialsFile = "credentials.json" // mode 0600: the default account's access key
 	DaemonFile      = "daemon.json"      // where the daemon listens, as long as it does
-	caFile          = "ca.pem"
 )
 
 // defaultAccount stands in names where the account is not known: the one a first start makes.
@@ -24,7 +24,9 @@ type Daemon struct {
 	API      string `json:"api"`
 	S3       string `json:"s3"` // "" where an external S3 is configured
 	Endpoint string `json:"endpoint"`
+	Names    string `json:"names"` // of microVMs at Endpoint, with a * for an endpoint id; "" where they have addresses
 	Region   string `json:"region"`
+	CABundle string `json:"caBundle"` // file; "" where the system's authorities vouch for the endpoints
 	PID      int    `json:"pid"`
 	// Builder is the state of the snapshot that builds start from.
 	Builder BuilderState `json:"builder"`
@@ -56,6 +58,7 @@ type Settings struct {
 	AccessKeyID     string
 	SecretAccessKey string
 	CABundle        string // file; "" if the system's certificates are enough
+	Endpoint        string // host:port of the endpoints' listener, "" if it is not known to be on this machine
 }
 
 // NoDaemonError says that no daemon serves from a folder.
@@ -101,8 +104,9 @@ func fromEnvironment(dir string, getenv func(string) string) (s Settings, found 
 	if s.AccessKeyID == "" || s.SecretAccessKey == "" || s.Region == "" {
 		return Settings{}, true, fmt.Errorf("the environment names the server %s, but not all of AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION", s.API)
 	}
-	if s.CABundle == "" {
-		s.CABundle = existing(filepath.Join(dir, caFile))
+	if local, err := WithoutKey(dir); err == nil && local.API == s.API {
+		s.Endpoint = local.Endpoint
+		s.CABundle = cmp.Or(s.CABundle, local.CABundle)
 	}
 	return s, true, nil
 }
@@ -124,7 +128,7 @@ func WithoutKey(dir string) (Settings, error) {
 	if err != nil {
 		return Settings{}, err
 	}
-	s := Settings{API: "http://" + daemon.API, Region: daemon.Region, CABundle: existing(filepath.Join(dir, caFile))}
+	s := Settings{API: "http://" + daemon.API, Region: daemon.Region, CABundle: daemon.CABundle, Endpoint: daemon.Endpoint}
 	if daemon.S3 != "" {
 		s.S3 = "http://" + daemon.S3
 	}
@@ -146,11 +150,4 @@ func readJSON(dir, name string, value any) error {
 		return fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
 	}
 	return nil
-}
-
-func existing(file string) string {
-	if _, err := os.Stat(file); err != nil {
-		return ""
-	}
-	return file
 }
