@@ -41,7 +41,9 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 	})
 	images := image.New(image.Config{
 		Dir: o.dataDir, Records: records, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
-		StartBuilder: func(ctx context.Context, egress []string) (image.Builder, error) { return builders.Start(ctx, egress) },
+		StartBuilder: func(ctx context.Context, egress []string, note func(string)) (image.Builder, error) {
+			return builders.Start(ctx, egress, note)
+		},
 	})
 	return images, builders, nil
 }

@@ -49,6 +49,7 @@ type world struct {
 
 	builders  atomic.Int32 // running now
 	egress    []string
+	refused   string // what the builder's network refuses
 	spec      microvm.BakeSpec
 	forgotten []string
 }
@@ -135,8 +136,11 @@ func (bases) Online(context.Context) bool { return false }
 
 type builder struct{ *world }
 
-func (w *world) startBuilder(_ context.Context, egress []string) (Builder, error) {
+func (w *world) startBuilder(_ context.Context, egress []string, note func(string)) (Builder, error) {
 	w.clock.Advance(phaseTime)
+	if w.refused != "" {
+		note(w.refused)
+	}
 	w.builders.Add(1)
 	w.egress = egress
 	return builder{w}, nil

@@ -80,8 +80,9 @@ type Config struct {
 	Records Records
 	Objects Objects
 	VMs     VMs
-	// StartBuilder starts a builder whose builds reach what the egress connectors allow.
-	StartBuilder func(ctx context.Context, egress []string) (Builder, error)
+	// StartBuilder starts a builder whose builds reach what the egress connectors allow, and tells
+	// note what they try to reach beyond it.
+	StartBuilder func(ctx context.Context, egress []string, note func(text string)) (Builder, error)
 	Bases        Bases
 	Clock        clockwork.Clock
 	Log          *slog.Logger

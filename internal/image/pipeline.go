@@ -133,7 +133,7 @@ func (p *pipeline) fetch(ctx context.Context) error {
 // runDockerfile runs the Dockerfile in a builder microVM that exists for this build only.
 func (p *pipeline) runDockerfile(ctx context.Context) (err error) {
 	p.next("builder", "Starting a builder microVM")
-	builder, err := p.m.cfg.StartBuilder(ctx, p.version.Config.EgressConnectors)
+	builder, err := p.m.cfg.StartBuilder(ctx, p.version.Config.EgressConnectors, func(text string) { p.log.note("Warning: %s", text) })
 	if err != nil {
 		return fmt.Errorf("start builder: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 
-	"github.com/dormouse-dev/dormouse/internal/arn"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -99,15 +98,11 @@ func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if err != nil && l.vm.view.Load().session != l.session {
 		return nil, errors.Join(ErrStale, err)
 	}
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	return countedConn{conn, &l.vm.traffic}, nil
 }
 
 // Touch reports traffic through the endpoint, which keeps the microVM from being idle.
 func (l *Lease) Touch() { l.vm.touch() }
-
-// isInternetEgress tells whether a connector is the managed way out (spec/behaviour.md 6). A
-// customer's connector may have its name.
-func isInternetEgress(connector string) bool {
-	parsed, err := arn.ParseConnector(connector)
-	return err == nil && parsed.Managed() && parsed.Name == "INTERNET_EGRESS"
-}

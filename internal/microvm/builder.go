@@ -79,8 +79,9 @@ func (b *Builder) Close() error {
 	return os.RemoveAll(b.dir)
 }
 
-// Start starts a builder whose builds may reach what the egress connectors allow.
-func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error) {
+// Start starts a builder whose builds may reach what the egress connectors allow. Each refusal is
+// told to note, within bounds.
+func (b *Builders) Start(ctx context.Context, egress []string, note func(text string)) (*Builder, error) {
 	image, err := b.Prepare(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the builder: %w", err)
@@ -90,7 +91,7 @@ func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error)
 		return nil, fmt.Errorf("start a builder: %w", err)
 	}
 	network := b.network()
-	network.Policy = egressPolicy(egress, b.m.cfg.Network.Policy)
+	network.Policy, network.Denied = b.m.egress(ctx, egress), noteDenials(note)
 	from := origin{image: image, disk: filepath.Join(dir, snapshot.DiskFile), network: network}
 	from.request.Hostname = "builder"
 	s, _, err := b.m.launcher.startSession(ctx, from, telemetry.Begin(b.m.clock, "disk"))

@@ -31,6 +31,7 @@ type Records interface {
 	LiveMicroVMs(ctx context.Context) ([]store.MicroVM, error)
 	Version(ctx context.Context, imageID, version string) (store.ImageVersion, error)
 	AddEvent(ctx context.Context, e store.Event) error
+	Connector(ctx context.Context, accountID, region, idOrName string) (store.Connector, error)
 }
 
 // Door is told which addresses have a microVM behind them.
@@ -50,9 +51,11 @@ type Config struct {
 	NextAddr func(last netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error)
 	// Network is the template of every guest's network; the policy comes from its connectors.
 	Network netstack.Config
-	Logs    *logfile.Folder // gets what microVMs write
-	Clock   clockwork.Clock
-	Log     *slog.Logger
+	// Networks are the named ones of the configuration.
+	Networks []Network
+	Logs     *logfile.Folder // gets what microVMs write
+	Clock    clockwork.Clock
+	Log      *slog.Logger
 
 	Warm      int           // VMM processes kept waiting per image in use; default 1, negative none
 	WarmKeep  time.Duration // how long after an image was last used; default 5 min
@@ -92,6 +95,7 @@ type Manager struct {
 	byEndpoint map[string]*vm
 	byAddr     map[netip.Addr]*vm
 	lastAddr   netip.Addr
+	departed   store.Traffic              // of microVMs that have left
 	images     map[string]*snapshot.Image // by folder
 }
 
@@ -208,6 +212,9 @@ func (m *Manager) leave(v *vm) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rec := v.view.Load().rec
+	if m.vms[rec.ID] == v {
+		m.departed = sum(m.departed, v.traffic.totals())
+	}
 	addr, err := netip.ParseAddr(rec.EndpointAddr)
 	if err == nil {
 		m.door.Withdraw(addr)
@@ -341,6 +348,17 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.actors.Wait()
 	m.loose.Wait()
 	return errors.Join(failed...)
+}
+
+// goLoose runs a task that nothing but Shutdown waits for; false when that has begun.
+func (m *Manager) goLoose(task func()) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.shut {
+		return false
+	}
+	m.loose.Go(task)
+	return true
 }
 
 // admit waits for a slot: more launches, resumes and suspends at once than cores only make all of

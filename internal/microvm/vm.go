@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/internal/logfile"
+	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -28,6 +29,10 @@ type vm struct {
 	folderSynced atomic.Bool  // the folder's own entry is durable
 	lastTraffic  atomic.Int64 // Unix nanoseconds
 	parked       atomic.Int64 // requests that wait for the VM
+
+	traffic traffic
+	names   netstack.Names // what the guest knows of names
+	denials denials
 
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one
@@ -71,6 +76,8 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 		output: m.cfg.Logs.App(rec.ID),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
+	v.denials.v = v
+	v.traffic.goOnFrom(rec.Traffic)
 	v.view.Store(newView(rec))
 	v.touch()
 	return v
@@ -139,6 +146,7 @@ func (v *vm) change(rec store.MicroVM, s running, e store.Event) error {
 func (v *vm) record(rec store.MicroVM, e store.Event) error {
 	// It is written even while the daemon is told to end: half a change is worse.
 	ctx := context.Background()
+	rec.Traffic = v.traffic.totals()
 	err := v.m.cfg.Records.TransitionMicroVM(ctx, rec, e.From, e)
 	if errors.Is(err, store.ErrConflict) {
 		row, readErr := v.m.cfg.Records.MicroVM(ctx, v.id)

@@ -62,17 +62,6 @@ type Limits struct {
 	QueryTimeout time.Duration
 }
 
-// Denial is one refused connection, question or answer.
-type Denial struct {
-	// Destination is zero for a question about a name; its port is 0 for an answer.
-	Destination netip.AddrPort
-	// Name is what the destination is called, "" if that is not known.
-	Name string
-	Rule Rule
-	// Network is the one that refuses, where it is one of several that might have allowed it.
-	Network string
-}
-
 // Meter are totals over the stacks of one VM.
 type Meter struct {
 	// Sent and Received are payload bytes of connections that the guest made outwards.
