@@ -17,10 +17,10 @@ type direction struct {
 // managedWord is what a flag takes for a connector of the service itself.
 type managedWord struct{ word, connector string }
 
-// The connectors the service has (spec/behaviour.md 6). There is no NO_EGRESS.
+// The connectors the service has (spec/behaviour.md 6), and NO_EGRESS, which is Dormouse's own.
 var (
 	ingress = direction{"--ingress", []managedWord{{"http", "HTTP_INGRESS"}, {"shell", "SHELL_INGRESS"}, {"all", "ALL_INGRESS"}, {"none", "NO_INGRESS"}}}
-	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}}}
+	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}, {"none", "NO_EGRESS"}}}
 )
 
 // arns are the connectors that were typed: words, names of the service or ARNs.

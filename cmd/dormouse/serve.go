@@ -120,7 +120,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return usagef("--idle-counts: %v", err)
 	}
-	if _, err := o.configuration(); err != nil {
+	file, err := o.configuration()
+	if err != nil {
 		return err
 	}
 	installed, err := install(ctx, o, log)
@@ -157,6 +158,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
 		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
+		Networks: namedNetworks(file),
 	})
 	if err != nil {
 		return err

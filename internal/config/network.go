@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Network is a named network that customers' connectors can lead into (docs/egress.md).
@@ -74,23 +75,28 @@ func (f File) checkNetworks() error {
 	return nil
 }
 
+// Compiled when a file is read: verbs of the command line need none of them.
 var (
-	networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$`)
-	subnetID    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}$`)
-	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
-	hostPattern = regexp.MustCompile(`^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+	networkName = lazily(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$`)
+	subnetID    = lazily(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}$`)
+	accountID   = lazily(`^[0-9]{12}$`)
+	hostPattern = lazily(`^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 )
 
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
 func (n Network) check(at string) error {
-	if !networkName.MatchString(n.Name) {
+	if !networkName().MatchString(n.Name) {
 		return faultf(at+".name", "a network has a name of up to 64 letters, digits, dashes and underscores; %q is none", n.Name)
 	}
 	if len(n.Subnets) == 0 {
 		return faultf(at, "network %q has no subnets: no connector could lead into it", n.Name)
 	}
 	err := cmp.Or(
-		each(at+".subnets", n.Subnets, matching(subnetID, "the id of a subnet")),
-		each(at+".accounts", n.Accounts, matching(accountID, "the twelve digits of an account")),
+		each(at+".subnets", n.Subnets, matching(subnetID(), "the id of a subnet")),
+		each(at+".accounts", n.Accounts, matching(accountID(), "the twelve digits of an account")),
 		each(at+".dns", n.DNS, checking(parseServer)),
 	)
 	if err != nil {
@@ -212,7 +218,7 @@ func parseHost(text string) (string, error) {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "", fmt.Errorf("%s is an address: it belongs into cidrs", text)
 	}
-	if len(name) > 253 || !hostPattern.MatchString(name) {
+	if len(name) > 253 || !hostPattern().MatchString(name) {
 		return "", fmt.Errorf("%q is neither a host name nor *. and a host name", text)
 	}
 	return name, nil
