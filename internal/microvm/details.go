@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"context"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
@@ -41,7 +42,7 @@ func (m *Manager) Details(id string) (Details, bool) {
 		Generation: now.generation, LastTraffic: time.Unix(0, v.lastTraffic.Load()),
 		DiskBytes: allocated(v.disk()), Traffic: v.traffic.totals(),
 	}
-	for _, n := range m.egress(v.life, now.rec.EgressConnectors).Networks {
+	for _, n := range m.egress(context.Background(), now.rec.EgressConnectors).Networks {
 		d.Networks = append(d.Networks, n.Name)
 	}
 	if now.rec.State == store.VMSuspended {

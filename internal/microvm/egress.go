@@ -51,7 +51,7 @@ func (m *Manager) networksOf(ctx context.Context, connector arn.Connector) (netw
 	}
 	row, err := m.cfg.Records.Connector(ctx, connector.Account, connector.Region, connector.Name)
 	if err != nil {
-		if !errors.Is(err, store.ErrNotFound) {
+		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
 			m.log.Error("where a network connector leads cannot be found out", "connector", connector.String(), "error", err)
 		}
 		return nil
