@@ -35,8 +35,8 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 		Rootfs: in.assets.Builder.Rootfs, App: in.assets.Builder.Boot, Digest: in.assets.Builder.Digest,
 		// Beside the assets, because all data folders can use it.
 		Snapshots: filepath.Join(in.assets.Dir, "builder-snapshots"),
-		Mirror:    local,
-		WarmUp:    warmUp(in.assets.Base), WarmUpKey: fmt.Sprint(warmUpBases, in.assets.BaseDigest),
+		Mirror:    local, Local: local.Local(),
+		WarmUp: warmUp(in.assets.Base), WarmUpKey: fmt.Sprint(warmUpBases, in.assets.BaseDigest),
 		Log: io.Discard,
 	})
 	images := image.New(image.Config{

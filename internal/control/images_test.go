@@ -122,7 +122,9 @@ func TestCreateImageRefusals(t *testing.T) {
 			awsapi.ValidationException, "Malformed network connector ARN: INTERNET_EGRESS",
 		},
 		"connector that does not exist": {
-			func(in *awsapi.CreateMicrovmImageInput) { in.EgressNetworkConnectors = []string{managed("SOME_EGRESS")} },
+			func(in *awsapi.CreateMicrovmImageInput) {
+				in.EgressNetworkConnectors = []string{managed("SOME_EGRESS")}
+			},
 			awsapi.ValidationException, "Unrecognized managed network connector ARN: " + managed("SOME_EGRESS"),
 		},
 		"connector of the other direction": {

@@ -50,6 +50,7 @@ type world struct {
 	builders  atomic.Int32 // running now
 	egress    []string
 	refused   string // what the builder's network refuses
+	sealed    bool   // the builder's network leads nowhere
 	spec      microvm.BakeSpec
 	forgotten []string
 }
@@ -147,6 +148,7 @@ func (w *world) startBuilder(_ context.Context, egress []string, note func(strin
 }
 
 func (b builder) Dial(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
+func (b builder) Sealed() bool                           { return b.sealed }
 func (b builder) Close() error                           { b.builders.Add(-1); return nil }
 
 func zipOf(t *testing.T, names ...string) []byte {

@@ -60,6 +60,8 @@ type VMs interface {
 type Builder interface {
 	// Dial connects to buildkitd.
 	Dial(ctx context.Context) (net.Conn, error)
+	// Sealed tells whether it reaches no network, so that only local base images will do.
+	Sealed() bool
 	// Close throws the microVM and all it holds away.
 	Close() error
 }

@@ -139,7 +139,10 @@ func (p *pipeline) runDockerfile(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, builder.Close()) }()
 	p.next("build", "Running the Dockerfile")
-	online := p.m.cfg.Bases.Online(ctx)
+	online := !builder.Sealed() && p.m.cfg.Bases.Online(ctx)
+	if builder.Sealed() {
+		p.log.note("The build reaches no network: its egress connectors lead nowhere")
+	}
 	if !online {
 		p.noteBases()
 	}

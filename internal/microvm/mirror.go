@@ -10,11 +10,14 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/netstack"
 )
 
-// network is a guest network with the registry mirror in it.
-func (b *Builders) network() netstack.Config {
-	network := b.m.cfg.Network
-	if b.cfg.Mirror != nil {
-		network.Services = map[netip.AddrPort]netstack.Handler{mirrorAddr: serveHTTP(b.cfg.Mirror)}
+// network is a guest network with the registry mirror in it that a guest of that policy needs.
+func (b *Builders) network(policy netstack.Policy) netstack.Config {
+	network, mirror := b.m.cfg.Network, b.cfg.Mirror
+	if policy.Sealed() {
+		mirror = b.cfg.Local
+	}
+	if mirror != nil {
+		network.Services = map[netip.AddrPort]netstack.Handler{mirrorAddr: serveHTTP(mirror)}
 	}
 	return network
 }

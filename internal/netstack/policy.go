@@ -90,6 +90,9 @@ func (p Policy) check(to netip.AddrPort, names []string, host []netip.Addr) verd
 	return refused
 }
 
+// Sealed tells whether the guest reaches nothing at all.
+func (p Policy) Sealed() bool { return !p.Internet && len(p.AllowPrivate) == 0 && len(p.Networks) == 0 }
+
 // never judges what no policy opens.
 func never(dst netip.Addr, host []netip.Addr) Rule {
 	switch {
