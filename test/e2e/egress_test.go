@@ -104,7 +104,7 @@ func TestWhatAMicroVMMayReach(t *testing.T) {
 	require.NoError(t, h.Stop())
 	require.NoError(t, h.Start())
 
-	image := h.build(t, probeArtifact(t), object{"egressNetworkConnectors": []string{noEgress}})
+	image := h.build(t, probeArtifact(t), object{"hooks": allHooks, "egressNetworkConnectors": []string{noEgress}})
 	require.Contains(t, h.buildLog(t, image.arn), "==> The build reaches no network")
 	require.Contains(t, h.buildLog(t, image.arn), "==> Warning: network: refused to resolve deb.debian.org: no-egress")
 	connector, err := api.New(h.API(), region, h.env["AWS_ACCESS_KEY_ID"], h.env["AWS_SECRET_ACCESS_KEY"]).CreateNetworkConnector(t.Context(), &awsapi.CreateNetworkConnectorInput{
