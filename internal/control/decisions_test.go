@@ -105,7 +105,7 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			arn := strings.Replace(appARN, ":app", ":sealed", 1)
 			image, err := r.GetMicrovmImageVersion(r.ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: arn, ImageVersion: "1.0"})
 			require.NoError(t, err)
-			require.Equal(t, in.EgressNetworkConnectors, []string(image.EgressNetworkConnectors))
+			require.Equal(t, in.EgressNetworkConnectors, image.EgressNetworkConnectors)
 		},
 		"run hook payload without a run hook": func(t *testing.T, r *rig) {
 			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, RunHookPayload: p("x")})

@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -22,7 +23,7 @@ func TestABuilderThatReachesNothingGetsTheLocalBaseImages(t *testing.T) {
 		host, guest := net.Pipe()
 		go b.network(policy).Services[mirrorAddr](host)
 		client := &http.Client{Transport: &http.Transport{
-			Dial: func(string, string) (net.Conn, error) { return guest, nil }, DisableKeepAlives: true,
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return guest, nil }, DisableKeepAlives: true,
 		}}
 		response, err := client.Get("http://mirror/v2/")
 		require.NoError(t, err)
