@@ -36,14 +36,16 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 		Rootfs: in.assets.Builder.Rootfs, App: in.assets.Builder.Boot, Digest: in.assets.Builder.Digest,
 		// Beside the assets, because all data folders can use it.
 		Snapshots: filepath.Join(in.assets.Dir, "builder-snapshots"),
-		Mirror:    local,
-		WarmUp:    warmUp(in.assets.Base), WarmUpKey: fmt.Sprint(warmUpBases, in.assets.BaseDigest),
+		Mirror:    local, Local: local.Local(),
+		WarmUp: warmUp(in.assets.Base), WarmUpKey: fmt.Sprint(warmUpBases, in.assets.BaseDigest),
 		Log: io.Discard,
 	})
 	images := image.New(image.Config{
 		Dir: o.dataDir, Records: records, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
-		StartBuilder: func(ctx context.Context, egress []string) (image.Builder, error) { return builders.Start(ctx, egress) },
-		Credentials:  credentials,
+		StartBuilder: func(ctx context.Context, egress []string, note func(string)) (image.Builder, error) {
+			return builders.Start(ctx, egress, note)
+		},
+		Credentials: credentials,
 	})
 	return images, builders, nil
 }

@@ -31,7 +31,7 @@ func (f *buildFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME with the value it has here; may be repeated")
 	flags.StringVar(&f.hooks, "hooks", "", "hooks the app serves, with their time limits: all, or some of ready, validate, run, resume, suspend, terminate (ready=2m,run)")
 	flags.IntVar(&f.hooksPort, "hooks-port", defaultHooksPort, "port of the hooks")
-	flags.StringSliceVar(&f.egress, "egress", nil, "what the build and its microVMs may reach: internet (default), or the ARN of a connector")
+	flags.StringSliceVar(&f.egress, "egress", nil, "what the build and its microVMs may reach: internet (default), none, or the ARN of a connector")
 	flags.BoolVar(&f.allCapabilities, "all-capabilities", false, "give the app all capabilities of the guest's kernel")
 	flags.StringVar(&f.description, "description", "", "what the version is")
 	flags.StringVar(&f.bucket, "bucket", "", "S3 bucket for the packed folder; default is dormouse-code-ACCOUNT")

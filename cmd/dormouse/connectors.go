@@ -20,10 +20,10 @@ type managedWord struct{ word, connector string }
 // shellConnector lets shells in.
 const shellConnector = "SHELL_INGRESS"
 
-// The connectors the service has (spec/behaviour.md 6). There is no NO_EGRESS.
+// The connectors the service has (spec/behaviour.md 6), and NO_EGRESS, which is Dormouse's own.
 var (
 	ingress = direction{"--ingress", []managedWord{{"http", "HTTP_INGRESS"}, {"shell", shellConnector}, {"all", "ALL_INGRESS"}, {"none", "NO_INGRESS"}}}
-	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}}}
+	egress  = direction{"--egress", []managedWord{{"internet", "INTERNET_EGRESS"}, {"none", "NO_EGRESS"}}}
 )
 
 // arns are the connectors that were typed: words, names of the service or ARNs.

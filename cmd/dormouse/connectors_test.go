@@ -17,4 +17,7 @@ func TestConnectorsAreReadAndNamedWithTheSameWords(t *testing.T) {
 	}, arns)
 	require.Equal(t, "none, http, shell, "+own, ingress.names(arns))
 	require.Equal(t, "", egress.names(nil))
+	arns, err = egress.arns("us-east-1", []string{"none", "internet"})
+	require.NoError(t, err)
+	require.Equal(t, "none, internet", egress.names(arns))
 }

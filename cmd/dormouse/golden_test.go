@@ -85,6 +85,7 @@ func TestOutputForPeople(t *testing.T) {
 	vms[0].EgressNetworkConnectors = []string{"arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1"}
 	view := microVMView{MicroVM: &vms[0], Last: events[:1], Details: &extension.MicroVM{
 		MemoryMiB: new(2048), CPUs: new(1), DiskBytes: new(int64(3 << 20)), CheckpointBytes: new(int64(41 << 20)), SuspendedAt: new(before(20 * time.Second)),
+		Networks: []string{"office"}, Traffic: extension.Traffic{IngressIn: 1 << 10, IngressOut: 2 << 20, EgressIn: 3 << 30, EgressOut: 4 << 10, Denied: 5},
 	}}
 	view.print(screen, fixedNow)
 

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jonboulle/clockwork"
 
+	"github.com/dormouse-dev/dormouse/internal/config"
 	"github.com/dormouse-dev/dormouse/internal/metadata"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/role"
@@ -21,13 +22,9 @@ type identities struct {
 	log   *slog.Logger
 }
 
-// openIdentities reads the roles of the configuration.
-func openIdentities(ctx context.Context, o serveOptions, clock clockwork.Clock, log *slog.Logger) (*identities, error) {
-	file, err := o.configuration()
-	if err != nil {
-		return nil, err
-	}
-	roles, err := role.New(ctx, file.Roles, clock)
+// openIdentities makes identities of the roles of the configuration.
+func openIdentities(ctx context.Context, configured []config.Role, clock clockwork.Clock, log *slog.Logger) (*identities, error) {
+	roles, err := role.New(ctx, configured, clock)
 	return &identities{roles: roles, clock: clock, log: log}, err
 }
 

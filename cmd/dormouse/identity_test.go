@@ -39,7 +39,9 @@ func TestGuestsGetTheCredentialsThatTheConfigurationHas(t *testing.T) {
 		"- arn: arn:aws:iam::000000000000:role/broken\n  command: {args: [/bin/sh, -c, 'echo hush; exit 1']}\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, config.DefaultName), []byte(text), 0o600))
 	var log bytes.Buffer
-	i, err := openIdentities(t.Context(), serveOptions{dataDir: dir}, clockwork.NewRealClock(), slog.New(slog.NewTextHandler(&log, nil)))
+	file, err := serveOptions{dataDir: dir}.configuration()
+	require.NoError(t, err)
+	i, err := openIdentities(t.Context(), file.Roles, clockwork.NewRealClock(), slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 
 	who := microvm.Identity{Name: "microvm-1", Region: "us-east-1", Role: "arn:aws:iam::000000000000:role/app"}
@@ -63,7 +65,7 @@ func TestGuestsGetTheCredentialsThatTheConfigurationHas(t *testing.T) {
 	require.NotContains(t, log.String(), "hush")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, config.DefaultName), []byte(strings.Replace(text, "static", "sttic", 1)), 0o600))
-	_, err = openIdentities(t.Context(), serveOptions{dataDir: dir}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler))
+	_, err = serveOptions{dataDir: dir}.configuration()
 	require.ErrorContains(t, err, "sttic")
 	require.NotContains(t, err.Error(), "hush")
 }

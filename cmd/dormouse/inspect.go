@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +71,7 @@ func (s *session) inspectMicroVM(ctx context.Context, id string) (view microVMVi
 	if view.Details, err = s.Extension.MicroVM(ctx, id); err != nil && !notServed(err) {
 		return view, err
 	}
-	events, err := s.events(ctx, id, 200)
+	events, err := s.events(ctx, id, eventPage)
 	if err != nil && !notServed(err) {
 		return view, err
 	}
@@ -115,6 +116,8 @@ func (v *microVMView) print(screen *terminal.Screen, now time.Time) {
 		{"on disk", diskWords(d)},
 		{"ingress", ingress.names(vm.IngressNetworkConnectors)},
 		{"egress", egress.names(vm.EgressNetworkConnectors)},
+		{"networks", terminal.SafeLine(strings.Join(d.Networks, ", "))},
+		{"traffic", trafficWords(d.Traffic)},
 		{"role", terminal.SafeLine(value(vm.ExecutionRoleArn))},
 	}
 	screen.Card(pairs)

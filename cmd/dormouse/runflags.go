@@ -41,7 +41,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.memory, "memory", "refuse an image that has another size of memory")
 	flags.StringSliceVar(&f.ingress, "ingress", nil, "who may reach it: http (default), shell, all, none, or ARNs of connectors")
 	flags.BoolVar(&f.shell, "shell", false, "allow shells and commands (dormouse shell, dormouse exec): adds shell to --ingress")
-	flags.StringSliceVar(&f.egress, "egress", nil, "what it may reach: internet, or ARNs of connectors; default is what the image says")
+	flags.StringSliceVar(&f.egress, "egress", nil, "what it may reach: internet, none, or ARNs of connectors; default is what the image says")
 	flags.DurationVar(&f.lifetime, "max-duration", 0, "end it after this time, at most 8h, asleep or not")
 	flags.StringVar(&f.role, "role", "", "ARN of its execution role")
 	flags.IntVar(&f.port, "port", defaultPort, "port of the app in the commands that are printed")

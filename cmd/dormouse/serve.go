@@ -119,7 +119,11 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	if err != nil {
 		return usagef("--idle-counts: %v", err)
 	}
-	identities, err := openIdentities(ctx, o, clock, log)
+	file, err := o.configuration()
+	if err != nil {
+		return err
+	}
+	identities, err := openIdentities(ctx, file.Roles, clock, log)
 	if err != nil {
 		return err
 	}
@@ -160,7 +164,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	manager, err := microvm.New(microvm.Config{
 		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
 		NextAddr: o.addresses.endpointMode().NextAddr(), Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
-		Metadata: identities.metadata,
+		Metadata: identities.metadata, Networks: namedNetworks(file),
 	})
 	if err != nil {
 		return err

@@ -174,7 +174,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
 		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
 		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
-		"build " + buildable(t) + " --egress none": {exitUsage, "dormouse: --egress: there is no connector \"none\": it is internet, or the ARN of a connector"},
+		"build " + buildable(t) + " --egress some": {exitUsage, "dormouse: --egress: there is no connector \"some\": it is internet, none, or the ARN of a connector"},
 		"curl counter / -m x":                      {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
 		"up --rate-limits Run=1":                   {exitUsage, "is it RunMicrovm?"},
 		"run counter --idle 5s":                    {exitUsage, "the shortest time is 60s"},

@@ -57,7 +57,7 @@ func Parse(text []byte) (File, error) {
 	}
 	for _, check := range []func() error{file.checkNetworks, file.checkRoles} {
 		if err := check(); err != nil {
-			return File{}, err
+			return File{}, located(text, err)
 		}
 	}
 	return file, nil

@@ -41,7 +41,19 @@ func TestAFileThatIsTooLargeIsRefused(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("networks:\n- name: office\nroles:\n- arn: a\n"))
 	f.Add([]byte("a: &a [*a]\n"))
-	f.Fuzz(func(_ *testing.T, text []byte) {
-		_, _ = Parse(text) // it must come back
+	f.Add([]byte(officeNetwork))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := Parse(text) // it must come back
+		if err != nil {
+			return
+		}
+		for _, n := range file.Networks {
+			require.Len(t, n.Servers(), len(n.DNS), "what was checked can be used")
+			for _, r := range append(n.Allow, n.Deny...) {
+				require.Len(t, r.Ranges(), len(r.CIDRs))
+				require.Len(t, r.PortRanges(), len(r.Ports))
+				require.Len(t, r.HostNames(), len(r.Hosts))
+			}
+		}
 	})
 }

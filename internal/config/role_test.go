@@ -83,7 +83,7 @@ func TestErrorsQuoteNoSecret(t *testing.T) {
 	}
 }
 
-func TestTheExampleOfTheDocumentationIsRight(t *testing.T) {
+func TestTheRolesInTheDocumentationAreRight(t *testing.T) {
 	page, err := os.ReadFile("../../docs/identity.md")
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(page), "```yaml\n")

@@ -12,6 +12,7 @@ const (
 	allIngress     = "ALL_INGRESS"
 	shellIngress   = "SHELL_INGRESS"
 	internetEgress = awsapi.DefaultImageEgress
+	noEgress       = "NO_EGRESS"
 )
 
 // direction is which way the traffic of a connector goes.
@@ -21,10 +22,10 @@ type direction struct {
 	customers bool // customers' own connectors go this way
 }
 
-// The network connectors there are (spec/behaviour.md 1 and 6). There is no NO_EGRESS.
+// The network connectors there are (spec/behaviour.md 1 and 6). The live service has no NO_EGRESS.
 var (
 	ingress = direction{"ingress", []string{httpIngress, allIngress, "NO_INGRESS", shellIngress}, false}
-	egress  = direction{"egress", []string{internetEgress}, true}
+	egress  = direction{"egress", []string{internetEgress, noEgress}, true}
 )
 
 // check refuses connectors that cannot be used in this direction. action is the operation that asks.
@@ -50,6 +51,20 @@ func (d direction) check(c awsapi.Caller, connectors []string, action string) er
 		default:
 			return denied(c, action, text)
 		}
+	}
+	return contradiction(connectors)
+}
+
+// contradiction refuses NO_EGRESS beside a way out: whoever asks for both is mistaken about one.
+func contradiction(connectors []string) error {
+	sealed := 0
+	for _, text := range connectors {
+		if connector, err := arn.ParseConnector(text); err == nil && connector.Managed() && connector.Name == noEgress {
+			sealed++
+		}
+	}
+	if sealed > 0 && sealed < len(connectors) {
+		return awsapi.Validation("Network connector %s cannot be combined with other egress connectors", noEgress)
 	}
 	return nil
 }

@@ -2,7 +2,7 @@ package control
 
 // Decision is one question that the sources answer differently or not at all (spec/behaviour.md 18
 // and 19, and what spec/api.md marks as observed), and what Dormouse does. Where recorded live
-// behaviour exists, it wins.
+// behaviour exists, it wins, but for what is offered on purpose beyond the service.
 type Decision struct {
 	Topic         string
 	Documentation string // "" = silent
@@ -84,5 +84,6 @@ var Decisions = []Decision{
 	{"configuration in an update of a network connector", "replaces the old one", "", "replaces the old one, so it has to be as complete"},
 	{"delete of a network connector in use", "ResourceConflictException in the model", "", "ResourceConflictException while a microVM that is not TERMINATED or an image version has it"},
 	{"network connector of another account", "", "403 for images", "AccessDeniedException before it is looked for"},
-	{"way out through a network connector", "into a VPC", "without routes the only block", "none: a microVM without INTERNET_EGRESS is sealed"},
+	{"way out through a network connector", "into a VPC", "without routes the only block", "into the named networks of the configuration that have one of its subnets; ACTIVE, and leading nowhere, where none has"},
+	{"NO_EGRESS", "there is none", "its ARN is refused", "a managed egress connector, in addition: a sealed microVM or build. Beside others it is a ValidationException"},
 }

@@ -19,7 +19,7 @@ var checkedElsewhere = map[string]string{
 	"rates of calls":                       "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
 	"memory quota of a microVM that ends":  "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
 	"tags in the metadata service":         "metadata.TestTheTreeIsTheOneOfTheService",
-	"way out through a network connector":  "microvm.TestAMicroVMWithACustomersConnectorIsSealed",
+	"way out through a network connector":  "microvm.TestAMicroVMWithACustomersConnectorIsSealedUnlessANetworkHasItsSubnet",
 	"bytes of shells and the idle timer":   "microvm.TestOnlyProcessesThatAreConfiguredToKeepTheirMicroVMAwake",
 	"shell of a microVM that is suspended": "microvm.TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy",
 }
@@ -84,6 +84,31 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []string{managed("HTTP_INGRESS")}, out.IngressNetworkConnectors)
 			require.Equal(t, []string{managed("INTERNET_EGRESS")}, out.EgressNetworkConnectors)
+		},
+		"NO_EGRESS": func(t *testing.T, r *rig) {
+			for _, c := range []struct {
+				connectors []string
+				want       awsapi.ErrorCode
+			}{
+				{[]string{managed("NO_EGRESS")}, ""},
+				{[]string{managed("NO_EGRESS"), managed("NO_EGRESS")}, ""},
+				{[]string{managed("NO_EGRESS"), managed("INTERNET_EGRESS")}, awsapi.ValidationException},
+				{[]string{r.createConnector(t, "office"), managed("NO_EGRESS")}, awsapi.ValidationException},
+				{[]string{managed("SOME_EGRESS")}, awsapi.ValidationException},
+			} {
+				_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, EgressNetworkConnectors: c.connectors})
+				requireCode(t, err, c.want)
+			}
+			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, IngressNetworkConnectors: []string{managed("NO_EGRESS")}})
+			requireCode(t, err, awsapi.ValidationException)
+			in := createInput("sealed")
+			in.EgressNetworkConnectors = []string{managed("NO_EGRESS")}
+			_, err = r.CreateMicrovmImage(r.ctx, in)
+			require.NoError(t, err)
+			arn := strings.Replace(appARN, ":app", ":sealed", 1)
+			image, err := r.GetMicrovmImageVersion(r.ctx, &awsapi.GetMicrovmImageVersionInput{ImageIdentifier: arn, ImageVersion: "1.0"})
+			require.NoError(t, err)
+			require.Equal(t, in.EgressNetworkConnectors, image.EgressNetworkConnectors)
 		},
 		"run hook payload without a run hook": func(t *testing.T, r *rig) {
 			_, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, RunHookPayload: p("x")})

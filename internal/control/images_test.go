@@ -122,8 +122,10 @@ func TestCreateImageRefusals(t *testing.T) {
 			awsapi.ValidationException, "Malformed network connector ARN: INTERNET_EGRESS",
 		},
 		"connector that does not exist": {
-			func(in *awsapi.CreateMicrovmImageInput) { in.EgressNetworkConnectors = []string{managed("NO_EGRESS")} },
-			awsapi.ValidationException, "Unrecognized managed network connector ARN: " + managed("NO_EGRESS"),
+			func(in *awsapi.CreateMicrovmImageInput) {
+				in.EgressNetworkConnectors = []string{managed("SOME_EGRESS")}
+			},
+			awsapi.ValidationException, "Unrecognized managed network connector ARN: " + managed("SOME_EGRESS"),
 		},
 		"connector of the other direction": {
 			func(in *awsapi.CreateMicrovmImageInput) {

@@ -119,8 +119,8 @@ func TestRunRefusals(t *testing.T) {
 			awsapi.ValidationException, "Malformed network connector ARN: arn:x",
 		},
 		"no such connector": {
-			awsapi.RunMicrovmInput{ImageIdentifier: appARN, EgressNetworkConnectors: []string{managed("NO_EGRESS")}},
-			awsapi.ValidationException, "Unrecognized managed network connector ARN: " + managed("NO_EGRESS"),
+			awsapi.RunMicrovmInput{ImageIdentifier: appARN, EgressNetworkConnectors: []string{managed("SOME_EGRESS")}},
+			awsapi.ValidationException, "Unrecognized managed network connector ARN: " + managed("SOME_EGRESS"),
 		},
 		"connector of the other direction": {
 			awsapi.RunMicrovmInput{ImageIdentifier: appARN, IngressNetworkConnectors: []string{managed("INTERNET_EGRESS")}},

@@ -20,7 +20,7 @@ func (h *Handler) microVM(ctx context.Context, c awsapi.Caller, id, rawQuery str
 	if err != nil {
 		return nil, err
 	}
-	out := &MicroVM{MicrovmID: vm.ID}
+	out := &MicroVM{MicrovmID: vm.ID, Traffic: Traffic(vm.Traffic)}
 	if vm.State == store.VMSuspended {
 		out.SuspendedAt = at(vm.SuspendedAt)
 	}
@@ -33,6 +33,7 @@ func (h *Handler) microVM(ctx context.Context, c awsapi.Caller, id, rawQuery str
 	}
 	if d, ok := h.MicroVMs.Details(vm.ID); ok {
 		out.Generation, out.LastTrafficAt, out.VMMPid = d.Generation, at(d.LastTraffic), nonzero(d.VMMPID)
+		out.Traffic, out.Networks = Traffic(d.Traffic), d.Networks
 		out.DiskBytes, out.CheckpointBytes = nonzero(d.DiskBytes), nonzero(d.CheckpointBytes)
 	}
 	return out, nil

@@ -154,11 +154,14 @@ func TestRequestsMustBeSignedAndReadOnly(t *testing.T) {
 func TestDetailsOfAMicroVM(t *testing.T) {
 	r := newRig(t)
 	_, body := r.get("microvms/" + vmID)
-	const gone = `{"microvmId":"microvm-1","memoryMiB":2048,"cpus":1,"suspendedAt":null,"generation":0,"checkpointBytes":null,"diskBytes":null,"vmmPid":null,"lastTrafficAt":null}`
+	const gone = `{"microvmId":"microvm-1","memoryMiB":2048,"cpus":1,"suspendedAt":null,"generation":0,"checkpointBytes":null,"diskBytes":null,"vmmPid":null,"lastTrafficAt":null,
+		"traffic":{"ingressIn":0,"ingressOut":0,"egressIn":0,"egressOut":0,"denied":0},"networks":[]}`
 	require.JSONEq(t, gone, body)
-	r.vms.details[vmID] = microvm.Details{Generation: 3, LastTraffic: noon, DiskBytes: 4096, VMMPID: 4711}
+	r.vms.details[vmID] = microvm.Details{Generation: 3, LastTraffic: noon, DiskBytes: 4096, VMMPID: 4711,
+		Traffic: store.Traffic{IngressIn: 1, IngressOut: 2, EgressIn: 3, EgressOut: 4, Denied: 5}, Networks: []string{"office"}}
 	_, body = r.get("microvms/" + vmID)
-	require.JSONEq(t, `{"microvmId":"microvm-1","memoryMiB":2048,"cpus":1,"suspendedAt":null,"generation":3,"checkpointBytes":null,"diskBytes":4096,"vmmPid":4711,"lastTrafficAt":1795608000.250}`, body)
+	require.JSONEq(t, `{"microvmId":"microvm-1","memoryMiB":2048,"cpus":1,"suspendedAt":null,"generation":3,"checkpointBytes":null,"diskBytes":4096,"vmmPid":4711,"lastTrafficAt":1795608000.250,
+		"traffic":{"ingressIn":1,"ingressOut":2,"egressIn":3,"egressOut":4,"denied":5},"networks":["office"]}`, body)
 	r.moves(vmID, store.VMSuspending)
 	r.moves(vmID, store.VMSuspended)
 	r.vms.details[vmID] = microvm.Details{Generation: 3, LastTraffic: noon, DiskBytes: 4096, CheckpointBytes: 8192}

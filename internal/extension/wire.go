@@ -96,15 +96,26 @@ func set(q url.Values, name, value string) {
 // MicroVM is what GetMicrovm does not tell of a microVM. Optional members are null when they are
 // not known or do not apply.
 type MicroVM struct {
-	MicrovmID       string            `json:"microvmId"`
-	MemoryMiB       *int              `json:"memoryMiB"` // null when its image is gone
-	CPUs            *int              `json:"cpus"`
-	SuspendedAt     *awsapi.Timestamp `json:"suspendedAt"`     // only while SUSPENDED
-	Generation      uint64            `json:"generation"`      // launches and resumes since the daemon started
-	CheckpointBytes *int64            `json:"checkpointBytes"` // on disk; only while SUSPENDED
-	DiskBytes       *int64            `json:"diskBytes"`       // what its writable disk takes on the host
-	VMMPid          *int              `json:"vmmPid"`          // only while it has a VMM
-	LastTrafficAt   *awsapi.Timestamp `json:"lastTrafficAt"`   // through its endpoint, or its last start; idleness counts from it
+	MicrovmID       string              `json:"microvmId"`
+	MemoryMiB       *int                `json:"memoryMiB"` // null when its image is gone
+	CPUs            *int                `json:"cpus"`
+	SuspendedAt     *awsapi.Timestamp   `json:"suspendedAt"`     // only while SUSPENDED
+	Generation      uint64              `json:"generation"`      // launches and resumes since the daemon started
+	CheckpointBytes *int64              `json:"checkpointBytes"` // on disk; only while SUSPENDED
+	DiskBytes       *int64              `json:"diskBytes"`       // what its writable disk takes on the host
+	VMMPid          *int                `json:"vmmPid"`          // only while it has a VMM
+	LastTrafficAt   *awsapi.Timestamp   `json:"lastTrafficAt"`   // through its endpoint, or its last start; idleness counts from it
+	Traffic         Traffic             `json:"traffic"`
+	Networks        awsapi.List[string] `json:"networks"` // named networks that its egress connectors lead into now
+}
+
+// Traffic is what a microVM has moved since its launch, in bytes of payload as the guest sees it.
+type Traffic struct {
+	IngressIn  uint64 `json:"ingressIn"` // through its endpoint
+	IngressOut uint64 `json:"ingressOut"`
+	EgressIn   uint64 `json:"egressIn"` // over connections it made outwards
+	EgressOut  uint64 `json:"egressOut"`
+	Denied     uint64 `json:"denied"` // connections, questions about names and answers that were refused
 }
 
 // Build is one build of an image version.

@@ -52,6 +52,8 @@ type world struct {
 	readAs    aws.CredentialsProvider // the artifact
 	builders  atomic.Int32            // running now
 	egress    []string
+	refused   string // what the builder's network refuses
+	sealed    bool   // the builder's network leads nowhere
 	spec      microvm.BakeSpec
 	forgotten []string
 }
@@ -139,14 +141,18 @@ func (bases) Online(context.Context) bool { return false }
 
 type builder struct{ *world }
 
-func (w *world) startBuilder(_ context.Context, egress []string) (Builder, error) {
+func (w *world) startBuilder(_ context.Context, egress []string, note func(string)) (Builder, error) {
 	w.clock.Advance(phaseTime)
+	if w.refused != "" {
+		note(w.refused)
+	}
 	w.builders.Add(1)
 	w.egress = egress
 	return builder{w}, nil
 }
 
 func (b builder) Dial(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
+func (b builder) Sealed() bool                           { return b.sealed }
 func (b builder) Close() error                           { b.builders.Add(-1); return nil }
 
 func zipOf(t *testing.T, names ...string) []byte {

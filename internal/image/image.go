@@ -62,6 +62,8 @@ type VMs interface {
 type Builder interface {
 	// Dial connects to buildkitd.
 	Dial(ctx context.Context) (net.Conn, error)
+	// Sealed tells whether it reaches no network, so that only local base images will do.
+	Sealed() bool
 	// Close throws the microVM and all it holds away.
 	Close() error
 }
@@ -82,8 +84,9 @@ type Config struct {
 	Records Records
 	Objects Objects
 	VMs     VMs
-	// StartBuilder starts a builder whose builds reach what the egress connectors allow.
-	StartBuilder func(ctx context.Context, egress []string) (Builder, error)
+	// StartBuilder starts a builder whose builds reach what the egress connectors allow, and tells
+	// note what they try to reach beyond it.
+	StartBuilder func(ctx context.Context, egress []string, note func(text string)) (Builder, error)
 	Bases        Bases
 	// Credentials are those of the build role, nil where the configuration has none; may be nil.
 	Credentials func(who microvm.Identity) aws.CredentialsProvider

@@ -54,6 +54,18 @@ func TestABuildMakesAnActiveVersion(t *testing.T) {
 	require.Contains(t, string(log), "The image is ready")
 }
 
+func TestWhatABuildMayNotReachIsInItsLog(t *testing.T) {
+	w := newWorld(t, nil)
+	w.refused, w.sealed = "network: refused to resolve deb.debian.org: no-egress", true
+	i := w.create("app")
+	w.wait()
+	_, _, b := w.read(i)
+	log, err := os.ReadFile(LogFile(w.dir, b.ID))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "==> Warning: "+w.refused+"\n")
+	require.Contains(t, string(log), "==> The build reaches no network: its egress connectors lead nowhere\n")
+}
+
 func TestPhasesOfABuildAddUpToItsTime(t *testing.T) {
 	w := newWorld(t, nil)
 	i := w.create("app")

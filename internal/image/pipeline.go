@@ -143,13 +143,16 @@ func (p *pipeline) identity() microvm.Identity {
 // runDockerfile runs the Dockerfile in a builder microVM that exists for this build only.
 func (p *pipeline) runDockerfile(ctx context.Context) (err error) {
 	p.next("builder", "Starting a builder microVM")
-	builder, err := p.m.cfg.StartBuilder(ctx, p.version.Config.EgressConnectors)
+	builder, err := p.m.cfg.StartBuilder(ctx, p.version.Config.EgressConnectors, func(text string) { p.log.note("Warning: %s", text) })
 	if err != nil {
 		return fmt.Errorf("start builder: %w", err)
 	}
 	defer func() { err = errors.Join(err, builder.Close()) }()
 	p.next("build", "Running the Dockerfile")
-	online := p.m.cfg.Bases.Online(ctx)
+	online := !builder.Sealed() && p.m.cfg.Bases.Online(ctx)
+	if builder.Sealed() {
+		p.log.note("The build reaches no network: its egress connectors lead nowhere")
+	}
 	if !online {
 		p.noteBases()
 	}

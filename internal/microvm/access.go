@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"time"
-
-	"github.com/dormouse-dev/dormouse/internal/arn"
 )
 
 // VM is a microVM as its endpoint sees it: something to get connections from.
@@ -59,10 +57,11 @@ func (l *Lease) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if err != nil && l.Stale() {
 		return nil, errors.Join(ErrStale, err)
 	}
-	if err == nil {
-		l.gate.dials(conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	l.gate.dials(conn)
+	return countedConn{conn, &l.gate.v.traffic}, nil
 }
 
 // Stale tells whether the microVM has begun to be suspended or terminated since the lease was taken.
@@ -95,10 +94,3 @@ func (l *Lease) Release() {
 
 // Touch reports traffic through the endpoint, which keeps the microVM from being idle.
 func (l *Lease) Touch() { l.gate.v.touch() }
-
-// isInternetEgress tells whether a connector is the managed way out (spec/behaviour.md 6). A
-// customer's connector may have its name.
-func isInternetEgress(connector string) bool {
-	parsed, err := arn.ParseConnector(connector)
-	return err == nil && parsed.Managed() && parsed.Name == "INTERNET_EGRESS"
-}

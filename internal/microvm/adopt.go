@@ -57,7 +57,7 @@ func (v *vm) takeOver(left *survivor, phases *telemetry.Phases) (running, error)
 		// It may have been told that it sleeps, and perhaps already that it woke; hooks may be repeated.
 		hook = hookRequest("resume", v.version.Config.Hooks.Port, resume)
 	}
-	return v.m.starter.adopt(v.life, left, v.origin().network, hook)
+	return v.m.starter.adopt(v.life, left, v.guestNetwork(), hook)
 }
 
 // adopt connects to a survivor's network and agent and lets its guest run. When it fails the

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
+	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
@@ -55,9 +56,7 @@ const (
 // running. Errors are *BakeError where the image is to blame.
 func (m *Manager) Bake(ctx context.Context, spec BakeSpec) (*snapshot.Image, error) {
 	spec.Phase("boot")
-	network := m.cfg.Network
-	network.Policy = egressPolicy(spec.EgressConnectors, network.Policy)
-	network = identified(network, m.metadata(spec.Identity))
+	network := m.bakeNetwork(ctx, spec)
 	spec.App.Hostname = "microvm"
 	s, err := m.boot(ctx, guestSpec{dir: spec.Dir, size: spec.Size, app: spec.App, network: network, log: spec.Log, modules: spec.App.AllCapabilities})
 	var refused guest.AgentError
@@ -79,6 +78,13 @@ func (m *Manager) Bake(ctx context.Context, spec BakeSpec) (*snapshot.Image, err
 		}
 	}
 	return image, nil
+}
+
+// bakeNetwork is the network of the guests that an image is made with.
+func (m *Manager) bakeNetwork(ctx context.Context, spec BakeSpec) netstack.Config {
+	network := m.cfg.Network
+	network.Policy, network.Denied = m.egress(ctx, spec.EgressConnectors), noteDenials(spec.Warn)
+	return identified(network, m.metadata(spec.Identity))
 }
 
 // snapshotReady waits for the app and takes the snapshot.
@@ -257,9 +263,7 @@ func (m *Manager) awaitPort(ctx context.Context, s *session, port uint16, app *f
 
 // validate starts a VM from the new snapshot, polls /validate in it, and throws it away.
 func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec BakeSpec) error {
-	network := m.cfg.Network
-	network.Policy = egressPolicy(spec.EgressConnectors, network.Policy)
-	network = identified(network, m.metadata(spec.Identity))
+	network := m.bakeNetwork(ctx, spec)
 	disk := filepath.Join(spec.Dir, "validate.img")
 	defer os.Remove(disk)
 	phases := telemetry.Begin(m.clock, "disk")

@@ -39,8 +39,10 @@ type BuilderConfig struct {
 	Digest string            // changes when Rootfs or App does
 	// Snapshots is the folder where builder snapshots are kept, which data folders may share.
 	Snapshots string
-	// Mirror serves the local base images to builders.
+	// Mirror serves the local base images to builders, unless these ask the registry itself.
 	Mirror http.Handler
+	// Local serves them to builders that reach no network.
+	Local http.Handler
 	// WarmUp runs builds in the builder before its snapshot is taken, so that what every build
 	// needs is in memory already; nil = none. WarmUpKey changes when what it does changes.
 	WarmUp    func(ctx context.Context, dial func(context.Context) (net.Conn, error)) error
@@ -66,7 +68,11 @@ func NewBuilders(m *Manager, cfg BuilderConfig) *Builders {
 type Builder struct {
 	session *session
 	dir     string
+	sealed  bool
 }
+
+// Sealed tells whether the builder reaches no network at all.
+func (b *Builder) Sealed() bool { return b.sealed }
 
 // Dial connects to buildkitd.
 func (b *Builder) Dial(ctx context.Context) (net.Conn, error) {
@@ -79,8 +85,9 @@ func (b *Builder) Close() error {
 	return os.RemoveAll(b.dir)
 }
 
-// Start starts a builder whose builds may reach what the egress connectors allow.
-func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error) {
+// Start starts a builder whose builds may reach what the egress connectors allow. Each refusal is
+// told to note, within bounds.
+func (b *Builders) Start(ctx context.Context, egress []string, note func(text string)) (*Builder, error) {
 	image, err := b.Prepare(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the builder: %w", err)
@@ -89,8 +96,9 @@ func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error)
 	if err != nil {
 		return nil, fmt.Errorf("start a builder: %w", err)
 	}
-	network := b.network()
-	network.Policy = egressPolicy(egress, b.m.cfg.Network.Policy)
+	policy := b.m.egress(ctx, egress)
+	network := b.network(policy)
+	network.Policy, network.Denied = policy, noteDenials(note)
 	from := origin{image: image, disk: filepath.Join(dir, snapshot.DiskFile), network: network}
 	from.request.Hostname = "builder"
 	s, _, err := b.m.launcher.startSession(ctx, from, telemetry.Begin(b.m.clock, "disk"))
@@ -98,7 +106,7 @@ func (b *Builders) Start(ctx context.Context, egress []string) (*Builder, error)
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start a builder: %w", err)
 	}
-	return &Builder{session: s, dir: dir}, nil
+	return &Builder{session: s, dir: dir, sealed: policy.Sealed()}, nil
 }
 
 // Prepare opens the builder's snapshot, or makes it: that boots the builder, waits for buildkitd
@@ -167,7 +175,7 @@ func (b *Builders) make(ctx context.Context, dir string) (*snapshot.Image, error
 	}
 	app := b.cfg.App
 	app.Hostname = "builder"
-	network := b.network()
+	network := b.network(b.m.cfg.Network.Policy)
 	network.Policy = b.m.cfg.Network.Policy
 	s, err := b.m.boot(ctx, guestSpec{dir: temporary, size: builderSize, app: app, network: network, log: b.cfg.Log})
 	if err != nil {

@@ -1,6 +1,7 @@
 package microvm
 
 import (
+	"context"
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
@@ -15,6 +16,8 @@ type Details struct {
 	DiskBytes       int64
 	CheckpointBytes int64
 	VMMPID          int // 0 without a VMM
+	Traffic         store.Traffic
+	Networks        []string // named networks that its connectors lead into now
 }
 
 // States tells how many microVMs there are in each state. Those that ended some time ago are not counted.
@@ -37,7 +40,10 @@ func (m *Manager) Details(id string) (Details, bool) {
 	now := v.view.Load()
 	d := Details{
 		Generation: now.generation, LastTraffic: time.Unix(0, v.lastTraffic.Load()),
-		DiskBytes: allocated(v.disk()),
+		DiskBytes: allocated(v.disk()), Traffic: v.traffic.totals(),
+	}
+	for _, n := range m.egress(context.Background(), now.rec.EgressConnectors).Networks {
+		d.Networks = append(d.Networks, n.Name)
 	}
 	if now.rec.State == store.VMSuspended {
 		d.CheckpointBytes = allocated(v.checkpoint())

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
-	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/store"
 	"github.com/dormouse-dev/dormouse/internal/telemetry"
 )
@@ -71,9 +70,7 @@ func (v *vm) firstStart(phases *telemetry.Phases) (running, guest.RestoreReply, 
 
 // origin is what launches and resumes of this microVM have in common.
 func (v *vm) origin() origin {
-	network := v.m.cfg.Network
-	network.Policy = egressPolicy(v.view.Load().rec.EgressConnectors, network.Policy)
-	return origin{image: v.image, disk: v.disk(), network: identified(network, v.metadata), owner: v.id, failed: v.collect}
+	return origin{image: v.image, disk: v.disk(), network: v.guestNetwork(), owner: v.id, failed: v.collect}
 }
 
 // runHookBody is spec/behaviour.md 5: the payload stays the string it was.
@@ -128,17 +125,4 @@ func (v *vm) serve(c command, operation string, s running, phases *telemetry.Pha
 		v.unrecorded = &e
 	}
 	v.watch(s)
-}
-
-// egressPolicy maps egress connectors (spec/behaviour.md 6) to what the guest may reach. The
-// template says which private ranges this installation allows at all.
-func egressPolicy(connectors []string, template netstack.Policy) netstack.Policy {
-	policy := netstack.Policy{}
-	for _, connector := range connectors {
-		if isInternetEgress(connector) {
-			policy.Internet = true
-			policy.AllowPrivate = template.AllowPrivate
-		}
-	}
-	return policy
 }

@@ -32,6 +32,7 @@ type Records interface {
 	LiveMicroVMs(ctx context.Context) ([]store.MicroVM, error)
 	Version(ctx context.Context, imageID, version string) (store.ImageVersion, error)
 	AddEvent(ctx context.Context, e store.Event) error
+	Connector(ctx context.Context, accountID, region, idOrName string) (store.Connector, error)
 }
 
 // Door is told which addresses have a microVM behind them.
@@ -53,6 +54,8 @@ type Config struct {
 	Network netstack.Config
 	// Metadata makes the metadata service of a guest when that first asks; nil: guests have none.
 	Metadata func(who Identity) http.Handler
+	// Networks are the named ones of the configuration.
+	Networks []Network
 	Logs     *logfile.Folder // gets what microVMs write
 	Clock    clockwork.Clock
 	Log      *slog.Logger
@@ -97,6 +100,7 @@ type Manager struct {
 	byEndpoint map[string]*vm
 	byAddr     map[netip.Addr]*vm
 	lastAddr   netip.Addr
+	departed   store.Traffic              // of microVMs that have left
 	images     map[string]*snapshot.Image // by folder
 }
 
@@ -220,6 +224,9 @@ func (m *Manager) leave(v *vm) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rec := v.view.Load().rec
+	if m.vms[rec.ID] == v {
+		m.departed = sum(m.departed, v.traffic.totals())
+	}
 	addr, err := netip.ParseAddr(rec.EndpointAddr)
 	if err == nil {
 		m.door.Withdraw(addr)
@@ -353,6 +360,17 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.actors.Wait()
 	m.loose.Wait()
 	return errors.Join(failed...)
+}
+
+// goLoose runs a task that nothing but Shutdown waits for; false when that has begun.
+func (m *Manager) goLoose(task func()) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.shut {
+		return false
+	}
+	m.loose.Go(task)
+	return true
 }
 
 // admit waits for a slot: more launches, resumes and suspends at once than cores only make all of

@@ -11,12 +11,15 @@ import (
 // mirrorConnections is more than BuildKit opens at once.
 const mirrorConnections = 256
 
-// network is a guest network with the registry mirror in it.
-func (b *Builders) network() netstack.Config {
-	network := b.m.cfg.Network
-	if b.cfg.Mirror != nil {
+// network is a guest network with the registry mirror in it that a guest of that policy needs.
+func (b *Builders) network(policy netstack.Policy) netstack.Config {
+	network, mirror := b.m.cfg.Network, b.cfg.Mirror
+	if policy.Sealed() {
+		mirror = b.cfg.Local
+	}
+	if mirror != nil {
 		network.Services = map[netip.AddrPort]netstack.Handler{mirrorAddr: serveHTTP(mirrorConnections, func() *http.Server {
-			return &http.Server{Handler: b.cfg.Mirror, ReadHeaderTimeout: 10 * time.Second}
+			return &http.Server{Handler: mirror, ReadHeaderTimeout: 10 * time.Second}
 		})}
 	}
 	return network

@@ -52,6 +52,7 @@ const (
 	causeAPI      = "api"
 	causeIdle     = "idle"
 	causeTraffic  = "traffic"
+	causePolicy   = "policy" // of its egress connectors
 	causeLifetime = "lifetime"
 	causeExpired  = "suspended-too-long"
 	causeExit     = "app-exit"

@@ -33,6 +33,10 @@ type vm struct {
 	metadata  netstack.Handler // its metadata service, over suspends; nil: none
 	processes processes        // shells and commands of its clients
 
+	traffic traffic
+	names   netstack.Names // what the guest knows of names
+	denials denials
+
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one
 	readers atomic.Int64            // those who wait for what the app writes
@@ -74,6 +78,8 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(IdentityOf(rec)),
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
+	v.denials.v = v
+	v.traffic.goOnFrom(rec.Traffic)
 	v.gate = newGate(v)
 	v.publish(newView(rec))
 	v.touch()
@@ -148,6 +154,7 @@ func (v *vm) change(rec store.MicroVM, s running, e store.Event) error {
 func (v *vm) record(rec store.MicroVM, e store.Event) error {
 	// It is written even while the daemon is told to end: half a change is worse.
 	ctx := context.Background()
+	rec.Traffic = v.traffic.totals()
 	err := v.m.cfg.Records.TransitionMicroVM(ctx, rec, e.From, e)
 	if errors.Is(err, store.ErrConflict) {
 		row, readErr := v.m.cfg.Records.MicroVM(ctx, v.id)

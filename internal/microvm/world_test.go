@@ -193,7 +193,7 @@ func (w *world) passes(d time.Duration) {
 // events of a microVM, oldest first.
 func (w *world) events(id string) []store.Event {
 	w.t.Helper()
-	events, _, err := w.store.Events(w.t.Context(), id, store.Page{Limit: 100})
+	events, _, err := w.store.Events(w.t.Context(), id, store.Page{Limit: 1000})
 	require.NoError(w.t, err)
 	for i, j := 0, len(events)-1; i < j; i, j = i+1, j-1 {
 		events[i], events[j] = events[j], events[i]

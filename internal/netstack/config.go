@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -29,12 +30,19 @@ type Config struct {
 	// HostAddrs lists the addresses of the host's own interfaces, asked for each connection;
 	// nil means net.InterfaceAddrs. The guest never reaches them.
 	HostAddrs func() ([]netip.Addr, error)
-	// Denied is told about refused destinations, at most denialsPerSecond of them. It must not
-	// block; nil means nobody listens. Counters.Denied counts all of them.
+	// Denied is told about every refusal, as often as a guest asks for one. It must be quick; nil
+	// means nobody listens.
 	Denied func(Denial)
+	// Moved is called whenever payload of a connection that the guest made outwards has moved. It
+	// must be quick; nil means nobody wants to know.
+	Moved func()
+	// Meter gets the totals, which outlive the stack; nil means one of its own.
+	Meter *Meter
+	// Names are what the guest was told before; nil means nothing.
+	Names *Names
 	// Limits bounds what one guest can make the daemon hold.
 	Limits Limits
-	// Clock paces repeated SYNs and denials; nil means the real one.
+	// Clock paces repeated SYNs, greetings and what is known of names; nil means the real one.
 	Clock clockwork.Clock
 }
 
@@ -54,18 +62,13 @@ type Limits struct {
 	QueryTimeout time.Duration
 }
 
-// Denial is one refused destination.
-type Denial struct {
-	Destination netip.AddrPort
-	Rule        Rule
+// Meter are totals over the stacks of one VM.
+type Meter struct {
+	// Sent and Received are payload bytes of connections that the guest made outwards.
+	Sent, Received atomic.Uint64
+	// Denied counts refusals.
+	Denied atomic.Uint64
 }
-
-// Denials reach Config.Denied at this rate, with a burst of denialBurst: a guest that scans a
-// network must not flood the events of its VM.
-const (
-	denialsPerSecond = 10
-	denialBurst      = 100
-)
 
 // Resolver is the part of *net.Resolver the guest's DNS server asks.
 type Resolver interface {
@@ -92,6 +95,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Denied == nil {
 		c.Denied = func(Denial) {}
+	}
+	if c.Meter == nil {
+		c.Meter = new(Meter)
+	}
+	if c.Names == nil {
+		c.Names = new(Names)
 	}
 	if c.Clock == nil {
 		c.Clock = clockwork.NewRealClock()

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,24 +39,34 @@ func (s *Stack) serveDNSPackets(socket *gonet.UDPConn) {
 		if err != nil {
 			return
 		}
-		query := new(dns.Msg)
-		if query.Unpack(packet[:n]) != nil || query.Response {
-			continue
-		}
 		select {
 		case s.queries <- struct{}{}:
 		default:
 			continue
 		}
+		raw := bytes.Clone(packet[:n])
 		s.start(func() {
 			defer func() { <-s.queries }()
-			reply := s.answer(query)
-			reply.Truncate(packetSize(query))
-			if raw, err := reply.Pack(); err == nil {
-				_, _ = socket.WriteTo(raw, from) // the guest asks again
+			if _, reply := s.answerPacket(raw); reply != nil {
+				_, _ = socket.WriteTo(reply, from) // the guest asks again
 			}
 		})
 	}
+}
+
+// answerPacket answers what the guest says is a question; nil if it is none.
+func (s *Stack) answerPacket(raw []byte) (query *dns.Msg, reply []byte) {
+	query = new(dns.Msg)
+	if query.Unpack(raw) != nil || query.Response {
+		return nil, nil
+	}
+	answer := s.answer(query)
+	answer.Truncate(packetSize(query))
+	reply, err := answer.Pack()
+	if err != nil {
+		return query, nil
+	}
+	return query, reply
 }
 
 // packetSize is how large an answer over UDP may be.
@@ -113,7 +124,8 @@ func readQuery(r io.Reader) (*dns.Msg, error) {
 	return query, nil
 }
 
-// answer asks the host's resolver. A sealed VM gets no names: they would be a way out.
+// answer asks whoever answers for the name. Names that no rule needs get REFUSED: they would be a
+// way out.
 func (s *Stack) answer(query *dns.Msg) *dns.Msg {
 	reply := new(dns.Msg)
 	switch {
@@ -121,13 +133,14 @@ func (s *Stack) answer(query *dns.Msg) *dns.Msg {
 		return reply.SetRcode(query, dns.RcodeNotImplemented)
 	case len(query.Question) != 1 || query.Question[0].Qclass != dns.ClassINET:
 		return reply.SetRcode(query, dns.RcodeRefused)
-	case s.cfg.Policy.sealed():
-		return reply.SetRcode(query, dns.RcodeRefused)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.QueryTimeout)
 	defer cancel()
 	question := query.Question[0]
-	records, code := s.lookup(ctx, question)
+	records, code := s.resolve(ctx, question)
+	if code == dns.RcodeRefused {
+		return refuse(reply.SetRcode(query, code), query)
+	}
 	reply.SetRcode(query, code)
 	reply.RecursionAvailable = true
 	for _, record := range records {
@@ -140,17 +153,69 @@ func (s *Stack) answer(query *dns.Msg) *dns.Msg {
 	return reply
 }
 
+// refuse says in a refusal that it is for a rule (RFC 8914), to those who can be told.
+func refuse(reply, query *dns.Msg) *dns.Msg {
+	if query.IsEdns0() != nil {
+		reply.SetEdns0(maxPacketAnswer, false)
+		edns := reply.IsEdns0()
+		edns.Option = append(edns.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeProhibited})
+	}
+	return reply
+}
+
+// resolve returns records without their headers, if the policy has somebody answer the question.
+func (s *Stack) resolve(ctx context.Context, question dns.Question) ([]dns.RR, int) {
+	if question.Qtype == dns.TypePTR {
+		return s.lookupPTR(ctx, question.Name)
+	}
+	name, plain := plainName(question.Name)
+	resolver, byName, ok := s.cfg.Policy.resolver(name, s.cfg.Resolver)
+	if !ok || byName && !plain {
+		s.deny(Denial{Name: name, Rule: s.cfg.Policy.unlisted(netip.Addr{})})
+		return nil, dns.RcodeRefused
+	}
+	if question.Qtype == dns.TypeA {
+		found, err := resolver.LookupNetIP(ctx, "ip4", question.Name)
+		if err == nil {
+			found = s.fit(found, name, byName)
+		}
+		return records(found, err, func(a netip.Addr) dns.RR { return &dns.A{A: a.AsSlice()} })
+	}
+	return lookup(ctx, resolver, question)
+}
+
+// fit returns those of a name's addresses that the guest may reach, and remembers them where it may
+// reach them because of the name. A name may lead anywhere: 127.0.0.1, or an address of the host.
+func (s *Stack) fit(found []netip.Addr, name string, byName bool) (fitting []netip.Addr) {
+	host, err := s.cfg.HostAddrs()
+	for _, a := range found {
+		a, rule := a.Unmap(), RuleHost // not knowing which addresses are the host's, none is safe
+		if err == nil {
+			rule = s.cfg.Policy.reachable(a, []string{name}, host)
+		}
+		if !a.Is4() {
+			continue
+		}
+		if rule != allowed {
+			s.deny(Denial{Destination: netip.AddrPortFrom(a, 0), Name: name, Rule: rule})
+			continue
+		}
+		if byName {
+			s.names.learn(a, name, s.cfg.Clock.Now())
+		}
+		fitting = append(fitting, a)
+	}
+	return fitting
+}
+
 // lookup returns records without their headers.
-func (s *Stack) lookup(ctx context.Context, question dns.Question) ([]dns.RR, int) {
-	name, resolver := question.Name, s.cfg.Resolver
+func lookup(ctx context.Context, resolver Resolver, question dns.Question) ([]dns.RR, int) {
+	name := question.Name
 	switch question.Qtype {
-	case dns.TypeA:
-		found, err := resolver.LookupNetIP(ctx, "ip4", name)
-		return records(found, err, func(a netip.Addr) dns.RR { return &dns.A{A: a.Unmap().AsSlice()} })
 	case dns.TypeAAAA:
 		return nil, dns.RcodeSuccess // the guest has IPv4 only
 	case dns.TypeCNAME:
-		return s.lookupCNAME(ctx, name)
+		return lookupCNAME(ctx, resolver, name)
 	case dns.TypeTXT:
 		found, err := resolver.LookupTXT(ctx, name)
 		return noData(records(found, err, func(text string) dns.RR { return &dns.TXT{Txt: chunks(text)} }))
@@ -165,14 +230,12 @@ func (s *Stack) lookup(ctx context.Context, question dns.Question) ([]dns.RR, in
 		return noData(records(found, err, func(srv *net.SRV) dns.RR {
 			return &dns.SRV{Priority: srv.Priority, Weight: srv.Weight, Port: srv.Port, Target: dns.Fqdn(srv.Target)}
 		}))
-	case dns.TypePTR:
-		return s.lookupPTR(ctx, name)
 	}
 	return nil, dns.RcodeNotImplemented
 }
 
-func (s *Stack) lookupCNAME(ctx context.Context, name string) ([]dns.RR, int) {
-	target, err := s.cfg.Resolver.LookupCNAME(ctx, name)
+func lookupCNAME(ctx context.Context, resolver Resolver, name string) ([]dns.RR, int) {
+	target, err := resolver.LookupCNAME(ctx, name)
 	if err == nil && strings.EqualFold(dns.Fqdn(target), name) {
 		return nil, dns.RcodeSuccess // the name is its own canonical name: no such record
 	}
@@ -182,10 +245,15 @@ func (s *Stack) lookupCNAME(ctx context.Context, name string) ([]dns.RR, int) {
 // lookupPTR names only addresses the guest may reach: the others are the host's private matter.
 func (s *Stack) lookupPTR(ctx context.Context, name string) ([]dns.RR, int) {
 	a, ok := reversed(name)
-	if !ok || s.judge(a) != allowed {
+	host, err := s.cfg.HostAddrs()
+	if !ok || err != nil {
 		return nil, dns.RcodeNameError
 	}
-	found, err := s.cfg.Resolver.LookupAddr(ctx, a.String())
+	names := s.names.of(a, s.cfg.Clock.Now())
+	if s.cfg.Policy.reachable(a, names, host) != allowed {
+		return nil, dns.RcodeNameError
+	}
+	found, err := s.cfg.Policy.reverseResolver(a, names, s.cfg.Resolver).LookupAddr(ctx, a.String())
 	return records(found, err, func(name string) dns.RR { return &dns.PTR{Ptr: dns.Fqdn(name)} })
 }
 

@@ -184,22 +184,41 @@ func TestQuestionsInFlightAreBounded(t *testing.T) {
 	require.Empty(t, resolver.asked)
 }
 
+// listening is a zone that tells which addresses it was asked for.
+type listening struct {
+	zone
+	asked chan string
+}
+
+func (l listening) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	l.asked <- host
+	return l.zone.LookupNetIP(ctx, network, host)
+}
+
 func FuzzAnswer(f *testing.F) {
 	for _, kind := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeSRV, dns.TypePTR, dns.TypeANY} {
 		raw, err := question("many.example.", kind).Pack()
 		require.NoError(f, err)
 		f.Add(raw)
 	}
-	s := &Stack{cfg: Config{Policy: Policy{Internet: true}, Resolver: zone{}, HostAddrs: noHost}.withDefaults(), ctx: context.Background()}
+	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}) // a name that points at itself
+	asked := make(chan string, 10)
+	cfg := Config{Policy: Policy{Networks: []*Network{{
+		Name: "office", Resolver: listening{zone{}, asked},
+		Allow: []Entry{{Hosts: []string{"*.example"}}},
+	}}}, Resolver: zone{}, HostAddrs: noHost}.withDefaults()
+	restricted := &Stack{cfg: cfg, ctx: context.Background(), meter: cfg.Meter, names: cfg.Names}
+	cfg = Config{Policy: Policy{Internet: true}, Resolver: zone{}, HostAddrs: noHost}.withDefaults()
+	open := &Stack{cfg: cfg, ctx: context.Background(), meter: cfg.Meter, names: cfg.Names}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		query := new(dns.Msg)
-		if query.Unpack(raw) != nil {
-			return
+		for _, s := range []*Stack{restricted, open} {
+			query, reply := s.answerPacket(raw)
+			if reply != nil {
+				require.LessOrEqual(t, len(reply), packetSize(query))
+			}
 		}
-		reply := s.answer(query)
-		reply.Truncate(packetSize(query))
-		if packed, err := reply.Pack(); err == nil {
-			require.LessOrEqual(t, len(packed), packetSize(query))
+		for len(asked) > 0 {
+			require.Regexp(t, `(?i)^[a-z0-9._-]*\.example\.$`, <-asked, "only names of rules are asked for")
 		}
 	})
 }

@@ -9,11 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
@@ -89,7 +87,7 @@ func TestRefusedDestinationsGetARSTAndAreReported(t *testing.T) {
 	} {
 		_, err := g.dial(t, to)
 		require.ErrorContains(t, err, "refused", to)
-		require.Equal(t, Denial{netip.MustParseAddrPort(to), rule}, <-denials)
+		require.Equal(t, Denial{Destination: netip.MustParseAddrPort(to), Rule: rule}, <-denials)
 	}
 	require.Equal(t, uint64(4), s.Counters().Denied)
 }
@@ -208,20 +206,4 @@ func TestASYNFloodIsBounded(t *testing.T) {
 	require.Empty(t, dialled, "no more dials than connections")
 	theirs.Close()
 	requireGoroutines(t, before)
-}
-
-func TestAScanDoesNotFloodTheEvents(t *testing.T) {
-	var told atomic.Int64
-	clock := clockwork.NewFakeClock()
-	s, g := newPair(t, Config{Clock: clock, Denied: func(Denial) { told.Add(1) }})
-	for range denialBurst + 20 {
-		_, err := g.dial(t, "10.9.9.9:80")
-		require.Error(t, err)
-	}
-	require.Equal(t, int64(denialBurst), told.Load())
-	require.Equal(t, uint64(denialBurst+20), s.Counters().Denied)
-	clock.Advance(time.Second)
-	_, err := g.dial(t, "10.9.9.9:80")
-	require.Error(t, err)
-	require.Equal(t, int64(denialBurst+1), told.Load())
 }

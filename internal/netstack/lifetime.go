@@ -107,8 +107,8 @@ func (s *Stack) Counters() Counters {
 		BytesIn:        s.link.bytesIn.Load(),
 		FramesOut:      s.link.framesOut.Load(),
 		BytesOut:       s.link.bytesOut.Load(),
-		EgressSent:     s.egressSent.Load(),
-		EgressReceived: s.egressReceived.Load(),
-		Denied:         s.denied.Load(),
+		EgressSent:     s.meter.Sent.Load(),
+		EgressReceived: s.meter.Received.Load(),
+		Denied:         s.meter.Denied.Load(),
 	}
 }

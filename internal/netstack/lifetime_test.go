@@ -108,10 +108,11 @@ func TestConnectionsFromBeforeASuspendAreReset(t *testing.T) {
 	defer after.Close()
 	g.plug(theirs)
 	for _, old := range []net.Conn{served, outward} {
-		_, err := old.Write([]byte("still there?"))
-		require.NoError(t, err, "the guest has not noticed yet")
 		require.NoError(t, old.SetReadDeadline(time.Now().Add(patience)))
-		_, err = old.Read(make([]byte, 1))
+		_, err := old.Write([]byte("still there?"))
+		if err == nil { // the guest has not noticed yet; a segment that it repeats may tell it before
+			_, err = old.Read(make([]byte, 1))
+		}
 		require.ErrorContains(t, err, "reset")
 	}
 }

@@ -8,10 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -45,11 +43,11 @@ type Stack struct {
 	net      *stack.Stack
 	link     *link
 	services map[netip.AddrPort]Handler
-	denials  *rate.Limiter
 	slots    chan struct{} // one token per connection of the guest
 	queries  chan struct{} // one token per DNS question
 
-	egressSent, egressReceived, denied atomic.Uint64
+	meter *Meter
+	names *Names
 
 	ctx    context.Context // ends when the frame stream does
 	cancel context.CancelFunc
@@ -61,14 +59,14 @@ type Stack struct {
 	tasks  sync.WaitGroup // Add only under mu
 }
 
-// Counters are totals since New. Directions are as the guest sees them.
+// Counters are totals, of frames since New and else of Config.Meter. Directions are as the guest sees them.
 type Counters struct {
 	// FramesIn and BytesIn are Ethernet frames towards the guest, FramesOut and BytesOut from it.
 	FramesIn, FramesOut uint64
 	BytesIn, BytesOut   uint64
 	// EgressSent and EgressReceived are payload bytes of connections the guest made outwards.
 	EgressSent, EgressReceived uint64
-	// Denied counts refused destinations.
+	// Denied counts refusals.
 	Denied uint64
 }
 
@@ -84,10 +82,11 @@ func New(conn net.Conn, cfg Config) (*Stack, error) {
 	s := &Stack{
 		cfg:      cfg,
 		services: make(map[netip.AddrPort]Handler, len(cfg.Services)+1),
-		denials:  rate.NewLimiter(denialsPerSecond, denialBurst),
 		slots:    make(chan struct{}, cfg.Limits.Connections),
 		queries:  make(chan struct{}, cfg.Limits.Queries),
 		done:     make(chan struct{}),
+		meter:    cfg.Meter,
+		names:    cfg.Names,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	local := map[netip.Addr]bool{gatewayAddr: true, resolverAddr: true}

@@ -67,22 +67,18 @@ func TestPolicyJudgesTheAddressThatIsDialled(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			require.Equal(t, test.want, test.policy.check(netip.MustParseAddr(test.dst), host))
+			require.Equal(t, test.want, test.policy.check(netip.AddrPortFrom(netip.MustParseAddr(test.dst), 443), nil, host).rule)
 		})
 	}
-	require.Equal(t, RuleUnspecified, everything.check(netip.Addr{}, host), "no address at all")
-}
-
-func TestOnlyAPolicyThatOpensNothingIsSealed(t *testing.T) {
-	require.True(t, Policy{}.sealed())
-	require.False(t, Policy{Internet: true}.sealed())
-	require.False(t, Policy{AllowPrivate: prefixes("10.0.0.0/8")}.sealed())
+	require.Equal(t, RuleUnspecified, everything.check(netip.AddrPort{}, nil, host).rule, "no address at all")
 }
 
 func FuzzPolicyNeverOpensTheHost(f *testing.F) {
 	f.Add([]byte{127, 0, 0, 1})
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1})
-	everything := Policy{Internet: true, AllowPrivate: prefixes("0.0.0.0/0", "::/0")}
+	everything := Policy{Internet: true, AllowPrivate: prefixes("0.0.0.0/0", "::/0"), Networks: []*Network{{
+		Internet: true, Allow: []Entry{{Ranges: prefixes("0.0.0.0/0", "::/0", "127.0.0.0/8", "169.254.0.0/16", "10.0.0.0/8")}, {Hosts: []string{"*.example"}}},
+	}}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		dst, ok := netip.AddrFromSlice(raw)
 		if !ok {
@@ -90,10 +86,14 @@ func FuzzPolicyNeverOpensTheHost(f *testing.F) {
 		}
 		plain := dst.Unmap()
 		closed := plain.IsLoopback() || plain.IsUnspecified() || plain.IsMulticast() || plain.IsLinkLocalUnicast()
-		rule := everything.check(dst, []netip.Addr{plain})
+		judge := func(host ...netip.Addr) Rule {
+			return everything.check(netip.AddrPortFrom(dst, 443), []string{"a.example"}, host).rule
+		}
+		rule := judge(plain)
 		require.NotEqual(t, allowed, rule, "%v is the host's own address here", dst)
 		if closed {
-			require.NotEqual(t, allowed, everything.check(dst, nil), "%v", dst)
+			require.NotEqual(t, allowed, judge(), "%v", dst)
+			require.NotEqual(t, allowed, everything.reachable(dst, []string{"a.example"}, nil), "%v", dst)
 		}
 	})
 }

@@ -21,12 +21,12 @@ type vmConfig struct {
 }
 
 const selectVM = `SELECT seq, id, account_id, region, image_id, image_arn, image_version, state, state_reason,
-	endpoint_id, endpoint_addr, memory_mib, config, started_at, suspended_at, terminated_at FROM microvms`
+	endpoint_id, endpoint_addr, memory_mib, config, started_at, suspended_at, terminated_at, traffic FROM microvms`
 
 func scanVM(row scanner) (m MicroVM, seq int64, err error) {
 	var c vmConfig
 	err = row.Scan(&seq, &m.ID, &m.AccountID, &m.Region, &m.ImageID, &m.ImageARN, &m.ImageVersion, &m.State, &m.StateReason,
-		&m.EndpointID, &m.EndpointAddr, &m.MemoryMiB, jsonOf(&c), (*nanos)(&m.StartedAt), (*nanos)(&m.SuspendedAt), (*nanos)(&m.TerminatedAt))
+		&m.EndpointID, &m.EndpointAddr, &m.MemoryMiB, jsonOf(&c), (*nanos)(&m.StartedAt), (*nanos)(&m.SuspendedAt), (*nanos)(&m.TerminatedAt), jsonOf(&m.Traffic))
 	m.IngressConnectors, m.EgressConnectors, m.ExecutionRoleARN = c.IngressConnectors, c.EgressConnectors, c.ExecutionRoleARN
 	m.Idle, m.WireLogging, m.MaximumDuration = c.Idle, c.WireLogging, c.MaximumDuration
 	m.RunHookPayload, m.HasPayload = c.RunHookPayload, c.HasPayload
@@ -72,15 +72,15 @@ func (s *Store) InsertMicroVM(ctx context.Context, m MicroVM, token *ClientToken
 	return nil
 }
 
-const transitionVMSQL = `UPDATE microvms SET state = ?, state_reason = ?, suspended_at = ?, terminated_at = ? WHERE id = ? AND state = ?`
+const transitionVMSQL = `UPDATE microvms SET state = ?, state_reason = ?, suspended_at = ?, terminated_at = ?, traffic = ? WHERE id = ? AND state = ?`
 
 // TransitionMicroVM moves a microVM from the state from to m.State, with m.StateReason,
-// m.SuspendedAt and m.TerminatedAt, and records the event with it: one transaction, one fsync.
+// m.SuspendedAt, m.TerminatedAt and m.Traffic, and records the event with it: one transaction, one fsync.
 // ErrConflict: the row is in another state than from. ErrNotFound: it is gone.
 func (s *Store) TransitionMicroVM(ctx context.Context, m MicroVM, from string, e Event) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		res, err := tx.StmtContext(ctx, s.transitionVM).ExecContext(ctx,
-			m.State, m.StateReason, nanos(m.SuspendedAt), nanos(m.TerminatedAt), m.ID, from)
+			m.State, m.StateReason, nanos(m.SuspendedAt), nanos(m.TerminatedAt), jsonOf(&m.Traffic), m.ID, from)
 		err = mustChange(res, err, ErrConflict)
 		if errors.Is(err, ErrConflict) {
 			return missingElse(ctx, tx, err, `SELECT 1 FROM microvms WHERE id = ?`, m.ID)

@@ -56,6 +56,7 @@ func TestTransitionHappensOnlyFromTheExpectedState(t *testing.T) {
 	require.ErrorIs(t, s.TransitionMicroVM(ctx, gone, VMPending, running), ErrNotFound)
 
 	m.State, m.SuspendedAt = VMSuspended, testTime.Add(time.Second)
+	m.Traffic = Traffic{IngressIn: 1, IngressOut: 2, EgressIn: 3, EgressOut: 4, Denied: 5}
 	require.NoError(t, s.TransitionMicroVM(ctx, m, VMRunning, Event{Subject: m.ID, To: VMSuspended}))
 	got, err := s.MicroVM(ctx, m.ID)
 	require.NoError(t, err)

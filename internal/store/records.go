@@ -132,6 +132,16 @@ type MicroVM struct {
 	StartedAt         time.Time
 	SuspendedAt       time.Time // zero unless SUSPENDED
 	TerminatedAt      time.Time // zero unless TERMINATED
+	Traffic           Traffic   // as of its last change of state
+}
+
+// Traffic is what a microVM has moved since its launch, in bytes of payload as the guest sees it.
+type Traffic struct {
+	IngressIn  uint64 `json:"ingressIn,omitempty"` // through its endpoint
+	IngressOut uint64 `json:"ingressOut,omitempty"`
+	EgressIn   uint64 `json:"egressIn,omitempty"` // over connections it made outwards
+	EgressOut  uint64 `json:"egressOut,omitempty"`
+	Denied     uint64 `json:"denied,omitempty"` // connections, questions and answers that were refused
 }
 
 // Connector is a customer's network connector: a way out of microVMs into a network of theirs.

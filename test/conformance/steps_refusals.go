@@ -31,7 +31,7 @@ var refusedImages = chapter{title: "images that cannot be", steps: []step{
 	refusedImage("a base version is not the echoed form", refused(invalid, "No managed MicroVM Image with arn "+baseImage+" and version 1.0 is available"), "baseImageVersion", "1.0"),
 	refusedImage("a base image is a managed one", refused(invalid, "No managed MicroVM Image with arn "+unknownImage), "baseImageArn", unknownImage),
 	refusedImage("AWS_REGION is the platform's", refused(invalid, "AWS_REGION"), "environmentVariables", object{"AWS_REGION": "mars"}),
-	refusedImage("there is no NO_EGRESS", refused(invalid, "Unrecognized managed network connector ARN: "+managed+"NO_EGRESS"), "egressNetworkConnectors", list{managed + "NO_EGRESS"}),
+	refusedImage("a managed connector is one there is", refused(invalid, "Unrecognized managed network connector ARN: "+managed+"SOME_EGRESS"), "egressNetworkConnectors", list{managed + "SOME_EGRESS"}),
 	refusedImage("connectors have ARNs", refused(invalid, "Malformed network connector ARN"), "egressNetworkConnectors", list{"INTERNET_EGRESS"}),
 }}
 

@@ -92,6 +92,13 @@ func (m *Mirror) Names() []string { return m.names }
 // Online tells whether the registry itself answers, so that the mirror serves nothing.
 func (m *Mirror) Online(ctx context.Context) bool { return m.upstream.Reachable(ctx) }
 
+// Local is the same mirror for those who cannot ask the registry: it always serves.
+func (m *Mirror) Local() *Mirror {
+	local := *m
+	local.upstream = Offline()
+	return &local
+}
+
 // ServeHTTP speaks the pull half of the distribution specification.
 func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -24,6 +24,20 @@ import (
 // serve starts a mirror of debian:12, which is debian:bookworm too, and of python:3-slim.
 func serve(t *testing.T, upstream *Upstream) (host string, debian v1.Image) {
 	t.Helper()
+	mirror, debian := newMirror(t, upstream)
+	return listen(t, mirror), debian
+}
+
+// listen serves a mirror over HTTP.
+func listen(t *testing.T, mirror *Mirror) (host string) {
+	t.Helper()
+	server := httptest.NewServer(mirror)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func newMirror(t *testing.T, upstream *Upstream) (mirror *Mirror, debian v1.Image) {
+	t.Helper()
 	dir := t.TempDir()
 	debian = ocitest.Image(t, v1.Config{Cmd: []string{"bash"}}, ocitest.Tar(t, ocitest.File("etc/debian_version", "12.11\n")))
 	python := ocitest.Image(t, v1.Config{Cmd: []string{"python3"}}, ocitest.Tar(t, ocitest.File("usr/bin/python3", "x")))
@@ -32,9 +46,7 @@ func serve(t *testing.T, upstream *Upstream) (host string, debian v1.Image) {
 	require.NoError(t, err)
 	require.Equal(t, dir, mirror.Dir())
 	require.ElementsMatch(t, []string{"debian:12", "debian:bookworm", "python:3-slim"}, mirror.Names())
-	server := httptest.NewServer(mirror)
-	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://"), debian
+	return mirror, debian
 }
 
 func pull(t *testing.T, ref string) (v1.Image, error) {
@@ -129,11 +141,14 @@ func TestWhereTheRegistryAnswersTheMirrorIsEmpty(t *testing.T) {
 	}))
 	defer registry.Close()
 	clock := clockwork.NewFakeClock()
-	host, _ := serve(t, NewUpstream(registry.URL+"/v2/", clock))
+	mirror, _ := newMirror(t, NewUpstream(registry.URL+"/v2/", clock))
+	host, local := listen(t, mirror), listen(t, mirror.Local())
 
 	status.Store(http.StatusUnauthorized)
 	_, err := pull(t, host+"/library/debian:12")
 	require.ErrorContains(t, err, "Not Found")
+	_, err = pull(t, local+"/library/debian:12")
+	require.NoError(t, err, "who cannot ask the registry gets it here")
 	require.EqualValues(t, 1, asked.Load(), "the answer is believed for a while")
 
 	for _, portal := range []int32{http.StatusForbidden, http.StatusFound, http.StatusBadGateway} {
