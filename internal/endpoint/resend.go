@@ -27,7 +27,7 @@ var idempotent = map[string]bool{
 
 // cut adds to an error that the VM was suspended or ended under the request, if it was.
 func (ex *exchange) cut(err error) error {
-	if ex.lease.Stale() && !errors.Is(err, ErrStale) {
+	if err != nil && ex.lease.Stale() && !errors.Is(err, ErrStale) {
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	}
 	return err
