@@ -204,7 +204,7 @@ const heapLimit = 64 << 20
 
 // TestLargeBodiesPassWithoutBeingHeld watches the heap while a body passes in each direction.
 func TestLargeBodiesPassWithoutBeingHeld(t *testing.T) {
-	const size = 4 * heapLimit
+	const size = 2 * heapLimit
 	pattern := bytes.Repeat([]byte("dormouse"), 8<<10)
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /", func(rw http.ResponseWriter, r *http.Request) {
