@@ -109,6 +109,27 @@ func TestEndlessFramingOfAHostileGuestCutsTheResponse(t *testing.T) {
 	}
 }
 
+// TestEarlyResponseOfAnAppThatClosesReachesTheClient: the rest of the body is refused by a reset.
+func TestEarlyResponseOfAnAppThatClosesReachesTheClient(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
+		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_, _ = get(t, client, w.request(t, http.MethodGet, "/")) // known from here on
+		listenRaw(t, w.vm, func(conn io.ReadWriteCloser) {
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!")
+			conn.Close()
+		})
+		w.vm.cutConns()
+		for range 20 {
+			r := w.request(t, http.MethodPut, "/")
+			r.Body, r.ContentLength = io.NopCloser(io.LimitReader(repeating("dormouse"), 8<<20)), 8<<20
+			res, body := get(t, client, r)
+			require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode, res.Header.Get(errorHeader))
+			require.Equal(t, "no!", body)
+		}
+	})
+}
+
 func TestLengthAndChunksInAResponseAreReadAsChunks(t *testing.T) {
 	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
 		rawApp(t, w.vm, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
@@ -204,7 +225,7 @@ const heapLimit = 64 << 20
 
 // TestLargeBodiesPassWithoutBeingHeld watches the heap while a body passes in each direction.
 func TestLargeBodiesPassWithoutBeingHeld(t *testing.T) {
-	const size = 4 * heapLimit
+	const size = 2 * heapLimit
 	pattern := bytes.Repeat([]byte("dormouse"), 8<<10)
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /", func(rw http.ResponseWriter, r *http.Request) {

@@ -158,6 +158,50 @@ func TestWebSocketEndsWhenItsVMIsSuspended(t *testing.T) {
 	w.vm.wake()
 }
 
+func TestWebSocketCompressionIsBetweenClientAndApp(t *testing.T) {
+	w := newWorld(t)
+	w.vm.listen(t, DefaultPort, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover, InsecureSkipVerify: true})
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(1 << 20)
+		if kind, message, err := conn.Read(r.Context()); err == nil {
+			_ = conn.Write(r.Context(), kind, message)
+		}
+		_, _, _ = conn.Read(r.Context())
+	}))
+	conn, res, err := websocket.Dial(t.Context(), "wss://"+testHost+"/", &websocket.DialOptions{
+		HTTPClient: w.client(t), HTTPHeader: http.Header{authHeader: {w.token}}, CompressionMode: websocket.CompressionContextTakeover,
+	})
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	require.Contains(t, res.Header.Get("Sec-Websocket-Extensions"), "permessage-deflate")
+	conn.SetReadLimit(1 << 20)
+	message := strings.Repeat("compressible ", 50_000)
+	before := w.vm.touched.Load()
+	require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte(message)))
+	_, echo, err := conn.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, message, string(echo))
+	require.Less(t, w.vm.touched.Load()-before, int64(len(message)/2), "it passes compressed")
+}
+
+func TestWebSocketWhoseAppDiesEndsForTheClient(t *testing.T) {
+	w := newWorld(t)
+	w.vm.listen(t, DefaultPort, echoSocket(nil))
+	conn, _, err := w.dialSocket(t, http.Header{authHeader: {w.token}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	w.vm.cutConns()
+	for err == nil { // sends until it learns
+		err = conn.Write(ctx, websocket.MessageBinary, make([]byte, 30_000))
+	}
+	require.NoError(t, ctx.Err(), "the client must learn of it")
+}
+
 // TestUpgradedConnectionCanBeHalfClosed: one side says all it has to say and still hears the other.
 func TestUpgradedConnectionCanBeHalfClosed(t *testing.T) {
 	w := newWorld(t)

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 )
 
@@ -123,6 +124,7 @@ func serveGRPC(addr string, options ...grpc.ServerOption) {
 	}
 	server := grpc.NewServer(options...)
 	testgrpc.RegisterTestServiceServer(server, testService{})
+	reflection.Register(server)
 	log.Fatal(server.Serve(listener))
 }
 
