@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -76,8 +77,19 @@ func TestAClientThatNeverSaysWhatItWantsIsSentAway(t *testing.T) {
 	w := newWorld(t)
 	c, _, err := w.dialShell(t, execProtocol)
 	require.NoError(t, err)
-	require.NoError(t, w.clock.BlockUntilContext(t.Context(), 2)) // the rotation of keys, and the wait
-	w.clock.Advance(startTime)
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // the wait may not have begun yet
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+				w.clock.Advance(startTime)
+			}
+		}
+	}()
 	c.requireClosed(websocket.StatusPolicyViolation, errClientSilent.Error())
 	require.Empty(t, w.vm.processes)
 }
