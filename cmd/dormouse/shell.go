@@ -62,6 +62,9 @@ func (s *session) join(ctx context.Context, name string, p *remote.Process) erro
 		if _, err := s.API.ResumeMicrovm(ctx, &awsapi.ResumeMicrovmInput{MicrovmIdentifier: id}); err != nil {
 			return err
 		}
+		if _, err := s.await(ctx, id, awsapi.MicrovmStateRunning); err != nil { // till then its endpoint refuses
+			return err
+		}
 	}
 	if p.Client, err = s.Endpoints(); err != nil {
 		return err

@@ -111,8 +111,8 @@ func (s *shellSession) serve(ctx context.Context, ex *exchange) error {
 	if err != nil {
 		return fmt.Errorf("encode session_init: %w", err)
 	}
-	if err := s.conn.Write(ctx, websocket.MessageText, hello); err != nil {
-		return fmt.Errorf("%w: %w", errClientLeft, err)
+	if err := s.write(context.WithoutCancel(ctx), websocket.MessageText, hello); err != nil {
+		return err
 	}
 	return s.carry(ctx)
 }

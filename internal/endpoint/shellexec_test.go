@@ -77,18 +77,19 @@ func TestAClientThatNeverSaysWhatItWantsIsSentAway(t *testing.T) {
 	w := newWorld(t)
 	c, _, err := w.dialShell(t, execProtocol)
 	require.NoError(t, err)
-	closed := make(chan struct{})
-	go func() {
-		for { // which timers there are besides the one of interest is not known here
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // the wait may not have begun yet
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
 			select {
-			case <-closed:
+			case <-done:
+				tick.Stop()
 				return
-			case <-time.After(time.Millisecond):
+			case <-tick.C:
 				w.clock.Advance(startTime)
 			}
 		}
 	}()
 	c.requireClosed(websocket.StatusPolicyViolation, errClientSilent.Error())
-	close(closed)
 	require.Empty(t, w.vm.processes)
 }

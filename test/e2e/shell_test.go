@@ -179,7 +179,7 @@ func TestAShellIsATerminalInTheAppsContainer(t *testing.T) {
 	s.until("got it")
 	s.until("# ")
 	s.keys("echo status=$?\r")
-	s.until("\nstatus=6\r\n")
+	s.until("status=6\r\n")
 
 	s.keys("exit 3\r")
 	s.requireClosed(websocket.StatusNormalClosure, "shell exited")
