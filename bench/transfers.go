@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/dormouse-dev/dormouse/bench/payload"
+)
+
+const (
+	transferRounds = 5
+	// transferLimit bounds one transfer; emulated guests move some ten MiB in a second.
+	transferLimit = 5 * time.Minute
+)
+
+// transfers is how long large bodies took on kept-alive connections, by way.
+type transfers struct {
+	bytes    int64 // of a body
+	down, up map[string][]time.Duration
+}
+
+// measureTransfers moves bodies of so many MiB down and up over all ways in turn. A first round is not
+// timed. All bytes are checked, on every way.
+func measureTransfers(ctx context.Context, ways []*way, mebibytes int) (*transfers, error) {
+	fmt.Println(transferRounds, "downloads and uploads of", mebibytes, "MiB on each way")
+	blocks := mebibytes * mebibyte / payload.BlockSize
+	t := &transfers{
+		bytes: int64(blocks) * payload.BlockSize,
+		down:  map[string][]time.Duration{}, up: map[string][]time.Duration{},
+	}
+	wanted := payload.Received{Bytes: t.bytes, Sum: sumOf(blocks)}
+	for round := range transferRounds + 1 {
+		for _, w := range inTurn(ways, round) {
+			down, err := w.download(ctx, blocks, wanted)
+			if err != nil {
+				return nil, fmt.Errorf("%s: download: %w", w.name, err)
+			}
+			up, err := w.upload(ctx, blocks, wanted)
+			if err != nil {
+				return nil, fmt.Errorf("%s: upload: %w", w.name, err)
+			}
+			if round > 0 {
+				t.down[w.name], t.up[w.name] = append(t.down[w.name], down), append(t.up[w.name], up)
+			}
+		}
+	}
+	for way, speed := range t.timing().Ways {
+		fmt.Printf("%-9s download %.1f MiB/s, upload %.1f MiB/s\n", way, speed.Download, speed.Upload)
+	}
+	return t, nil
+}
+
+// sumOf is the sum of so many blocks.
+func sumOf(blocks int) (sum uint32) {
+	block := payload.Block()
+	for range blocks {
+		sum = payload.Extend(sum, block)
+	}
+	return sum
+}
+
+func (w *way) download(ctx context.Context, blocks int, wanted payload.Received) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, transferLimit)
+	defer cancel()
+	began := time.Now()
+	body, err := w.open(ctx, http.MethodGet, "/bulk?blocks="+strconv.Itoa(blocks), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	var got payload.Received
+	buffer := make([]byte, payload.BlockSize)
+	for {
+		n, err := body.Read(buffer)
+		got.Bytes += int64(n)
+		got.Sum = payload.Extend(got.Sum, buffer[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), agree(got, wanted)
+}
+
+func (w *way) upload(ctx context.Context, blocks int, wanted payload.Received) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, transferLimit)
+	defer cancel()
+	began := time.Now()
+	answer, err := w.open(ctx, http.MethodPost, "/bulk", &repeated{block: payload.Block(), left: wanted.Bytes})
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Close()
+	var got payload.Received
+	if err := json.NewDecoder(answer).Decode(&got); err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	_, err = io.Copy(io.Discard, answer) // so that the connection can be used again
+	if err != nil {
+		return 0, err
+	}
+	return took, agree(got, wanted)
+}
+
+func agree(got, wanted payload.Received) error {
+	if got != wanted {
+		return fmt.Errorf("%w: %d bytes with sum %08x, not %d with %08x", payload.ErrDamaged, got.Bytes, got.Sum, wanted.Bytes, wanted.Sum)
+	}
+	return nil
+}
+
+// repeated is a body of blocks.
+type repeated struct {
+	block []byte
+	at    int
+	left  int64
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(int64(len(p)), r.left)], r.block[r.at:])
+	r.at = (r.at + n) % len(r.block)
+	r.left -= int64(n)
+	return n, nil
+}
