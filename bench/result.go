@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -242,6 +243,13 @@ func tellErrors(errs []error) (told []string) {
 		told = append(told, err.Error())
 	}
 	return told
+}
+
+// printErrors shows the first of some errors.
+func printErrors(errs []error) {
+	for _, text := range tellErrors(errs) {
+		fmt.Println("  failed:", text)
+	}
 }
 
 func mib(bytes int64) float64 { return float64(bytes*10/mebibyte) / 10 }

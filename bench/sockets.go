@@ -78,6 +78,7 @@ func (d *dataPlane) measureSockets(ctx context.Context) (s *sockets, err error) 
 		s.arrived.Damaged += totals.Damaged
 		s.arrived.Streams += totals.Streams
 	}
+	printErrors(s.failed)
 	return s, nil
 }
 

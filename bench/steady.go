@@ -43,6 +43,9 @@ func (d *dataPlane) measureSteady(ctx context.Context) (s *steady, err error) {
 	if err := s.settleAccounts(ctx, d, vm); err != nil {
 		return nil, err
 	}
+	for _, f := range s.failures[:min(len(s.failures), maxErrors)] {
+		fmt.Printf("round %d: %s: %s\n", f.Round, f.Request, f.Error)
+	}
 	return s, nil
 }
 

@@ -60,6 +60,7 @@ func (d *dataPlane) measureVolleys(ctx context.Context) (v *volleys, err error) 
 		}
 		v.wakes = append(v.wakes, after["resume"]-before["resume"])
 	}
+	printErrors(v.failed)
 	return v, nil
 }
 
