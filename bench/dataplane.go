@@ -110,8 +110,8 @@ func (d *dataPlane) compareWays(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, guest.Close(), d.product.terminate(ctx, vm)) }()
 	ways := []*way{
-		straight(wayDirect, guest.Dial),
-		straight(wayAgent, guest.DialThroughAgent),
+		straight(wayDirect, guest.PID(), guest.Dial),
+		straight(wayAgent, guest.PID(), guest.DialThroughAgent),
 		d.product.endpoint(vm),
 	}
 	defer func() {

@@ -15,18 +15,29 @@ type dataTiming struct {
 	Steady     *steadyTiming     `json:"steady_traffic,omitempty"`
 }
 
-// throughputTiming is in MiB/s, medians of the rounds. Ratios are of the endpoint by the direct way.
+// throughputTiming has medians of the rounds. Ratios are of the endpoint's speed by that of the direct way.
 type throughputTiming struct {
-	MiB           int                  `json:"mib"`
-	Rounds        int                  `json:"rounds"`
-	Ways          map[string]direction `json:"mib_per_s"`
-	DownloadRatio *float64             `json:"download_ratio"`
-	UploadRatio   *float64             `json:"upload_ratio"`
+	MiB           int                 `json:"mib"`
+	Rounds        int                 `json:"rounds"`
+	Ways          map[string]bothWays `json:"ways"`
+	DownloadRatio *float64            `json:"download_ratio"`
+	UploadRatio   *float64            `json:"upload_ratio"`
 }
 
-type direction struct {
-	Download float64 `json:"download"`
-	Upload   float64 `json:"upload"`
+type bothWays struct {
+	Download speed `json:"download"`
+	Upload   speed `json:"upload"`
+}
+
+// speed is how fast bodies move, and the CPU time it takes: in the guest's VMM, and in daemon and client.
+type speed struct {
+	PerSecond float64 `json:"mib_per_s"`
+	VMM       ms      `json:"vmm_cpu_ms_per_mib"`
+	Host      ms      `json:"host_cpu_ms_per_mib"`
+}
+
+func (s speed) String() string {
+	return fmt.Sprintf("%.1f MiB/s (CPU per MiB: %.1f ms VMM, %.1f ms host)", s.PerSecond, s.VMM.float(), s.Host.float())
 }
 
 // latencyTiming compares small requests on each way.
@@ -111,18 +122,34 @@ func (d *dataPlane) timing() *dataTiming {
 }
 
 func (t *transfers) timing() *throughputTiming {
-	speed := func(took []time.Duration) float64 {
-		return rate(uint64(t.bytes*10/mebibyte), percentile(took, 50)) / 10
-	}
-	r := &throughputTiming{MiB: int(t.bytes / mebibyte), Rounds: len(t.down[wayDirect]), Ways: map[string]direction{}}
+	r := &throughputTiming{MiB: int(t.bytes / mebibyte), Rounds: len(t.down[wayDirect]), Ways: map[string]bothWays{}}
 	for way := range t.down {
-		r.Ways[way] = direction{speed(t.down[way]), speed(t.up[way])}
+		r.Ways[way] = bothWays{t.speed(t.down[way]), t.speed(t.up[way])}
 	}
-	by := func(took map[string][]time.Duration) *float64 {
-		return ratio(float64(percentile(took[wayDirect], 50)), float64(percentile(took[wayEndpoint], 50)))
+	by := func(moved map[string][]transfer) *float64 {
+		return ratio(float64(median(moved[wayDirect], timeOf)), float64(median(moved[wayEndpoint], timeOf)))
 	}
 	r.DownloadRatio, r.UploadRatio = by(t.down), by(t.up)
 	return r
+}
+
+func timeOf(t transfer) time.Duration { return t.took }
+
+func median(moved []transfer, of func(transfer) time.Duration) time.Duration {
+	list := make([]time.Duration, len(moved))
+	for i, t := range moved {
+		list[i] = of(t)
+	}
+	return percentile(list, 50)
+}
+
+func (t *transfers) speed(moved []transfer) speed {
+	mebibytes := time.Duration(t.bytes / mebibyte)
+	return speed{
+		PerSecond: rate(uint64(mebibytes), median(moved, timeOf)),
+		VMM:       ms(median(moved, func(t transfer) time.Duration { return t.vmm }) / mebibytes),
+		Host:      ms(median(moved, func(t transfer) time.Duration { return t.host }) / mebibytes),
+	}
 }
 
 func (l *latency) timing() *latencyTiming {

@@ -146,16 +146,15 @@ func (s *socket) talk(ctx context.Context, until time.Time) {
 		defer close(ended)
 		unread = s.listen(ctx, window)
 	}()
-	err := s.send(ctx, until, window, ended)
-	if err == nil {
-		err = s.conn.Close(websocket.StatusNormalClosure, "")
+	s.failed = s.send(ctx, until, window, ended)
+	if s.failed == nil {
+		_ = s.conn.Close(websocket.StatusNormalClosure, "") // nothing is under way that it could lose
 	}
 	_ = s.conn.CloseNow()
 	<-ended
-	if websocket.CloseStatus(unread) != websocket.StatusNormalClosure {
-		err = errors.Join(err, unread)
+	if s.failed != nil {
+		s.failed = errors.Join(s.failed, unread)
 	}
-	s.failed = err
 }
 
 // send returns when the time is over and each message has its reply, or when the socket has ended.

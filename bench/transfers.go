@@ -18,10 +18,17 @@ const (
 	transferLimit = 5 * time.Minute
 )
 
-// transfers is how long large bodies took on kept-alive connections, by way.
+// transfers is what large bodies took on kept-alive connections, by way.
 type transfers struct {
 	bytes    int64 // of a body
-	down, up map[string][]time.Duration
+	down, up map[string][]transfer
+}
+
+// transfer is one body moved. CPU time tells where the time went, also on a machine that does other things.
+type transfer struct {
+	took time.Duration
+	vmm  time.Duration // CPU time of the guest's VMM
+	host time.Duration // CPU time of the daemon, if it takes part, and of this process
 }
 
 // measureTransfers moves bodies of so many MiB down and up over all ways in turn. A first round is not
@@ -31,16 +38,16 @@ func measureTransfers(ctx context.Context, ways []*way, mebibytes int) (*transfe
 	blocks := mebibytes * mebibyte / payload.BlockSize
 	t := &transfers{
 		bytes: int64(blocks) * payload.BlockSize,
-		down:  map[string][]time.Duration{}, up: map[string][]time.Duration{},
+		down:  map[string][]transfer{}, up: map[string][]transfer{},
 	}
 	wanted := payload.Received{Bytes: t.bytes, Sum: sumOf(blocks)}
 	for round := range transferRounds + 1 {
 		for _, w := range inTurn(ways, round) {
-			down, err := w.download(ctx, blocks, wanted)
+			down, err := w.measure(func() (time.Duration, error) { return w.download(ctx, blocks, wanted) })
 			if err != nil {
 				return nil, fmt.Errorf("%s: download: %w", w.name, err)
 			}
-			up, err := w.upload(ctx, blocks, wanted)
+			up, err := w.measure(func() (time.Duration, error) { return w.upload(ctx, blocks, wanted) })
 			if err != nil {
 				return nil, fmt.Errorf("%s: upload: %w", w.name, err)
 			}
@@ -50,9 +57,17 @@ func measureTransfers(ctx context.Context, ways []*way, mebibytes int) (*transfe
 		}
 	}
 	for way, speed := range t.timing().Ways {
-		fmt.Printf("%-9s download %.1f MiB/s, upload %.1f MiB/s\n", way, speed.Download, speed.Upload)
+		fmt.Printf("%-9s download %v, upload %v\n", way, speed.Download, speed.Upload)
 	}
 	return t, nil
+}
+
+// measure runs a transfer with an eye on the processes.
+func (w *way) measure(move func() (time.Duration, error)) (t transfer, err error) {
+	vmm, host := cpuTime(w.vmms()...), cpuTime(w.hosts...)
+	t.took, err = move()
+	t.vmm, t.host = cpuTime(w.vmms()...)-vmm, cpuTime(w.hosts...)-host
+	return t, err
 }
 
 // sumOf is the sum of so many blocks.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/dormouse-dev/dormouse/bench/payload"
 )
@@ -26,6 +27,8 @@ type way struct {
 	base  string // of URLs
 	token string // "" where none is needed
 	http  *http.Client
+	vmms  func() []int // processes: the guest's VMM, beside others that do nothing,
+	hosts []int        // and what else takes part
 }
 
 // transport is a client's side of a way.
@@ -43,14 +46,16 @@ func transport() *http.Transport {
 func (p *product) endpoint(vm microVM) *way {
 	t := transport()
 	t.TLSClientConfig = &tls.Config{RootCAs: p.roots}
-	return &way{name: wayEndpoint, base: "https://" + vm.endpoint, token: vm.token, http: &http.Client{Transport: t}}
+	return &way{name: wayEndpoint, base: "https://" + vm.endpoint, token: vm.token, http: &http.Client{Transport: t},
+		vmms: p.daemon.vmms, hosts: []int{os.Getpid(), p.daemon.pid()}}
 }
 
-// straight is a way past the endpoint.
-func straight(name string, dial func(ctx context.Context, port uint16) (net.Conn, error)) *way {
+// straight is a way past the endpoint, to a guest in the VMM with that process id.
+func straight(name string, vmm int, dial func(ctx context.Context, port uint16) (net.Conn, error)) *way {
 	t := transport()
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, appPort) }
-	return &way{name: name, base: "http://guest", http: &http.Client{Transport: t}}
+	return &way{name: name, base: "http://guest", http: &http.Client{Transport: t},
+		vmms: func() []int { return []int{vmm} }, hosts: []int{os.Getpid()}}
 }
 
 func (w *way) close() { w.http.CloseIdleConnections() }
