@@ -41,8 +41,8 @@ test-e2e: ready ## end-to-end tests only
 conformance: ready ## AWS CLI and SDKs through the whole API; writes docs/compatibility.md (ARGS='-only boto3': one, and no file)
 	@go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
 
-bench: ready ## measure, and write bench/latest.json
-	@go run ./bench
+bench: ready ## measure, and write bench/latest.json (ARGS='-only steady': that part, and no file)
+	@go run ./bench $(ARGS)
 
 lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'lint: run gofmt -w on these files'; exit 1; }

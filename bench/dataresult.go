@@ -17,16 +17,17 @@ type dataTiming struct {
 
 // throughputTiming has medians of the rounds. Ratios are of the endpoint's speed by that of the direct way.
 type throughputTiming struct {
-	MiB           int                 `json:"mib"`
-	Rounds        int                 `json:"rounds"`
-	Ways          map[string]bothWays `json:"ways"`
-	DownloadRatio *float64            `json:"download_ratio"`
-	UploadRatio   *float64            `json:"upload_ratio"`
+	MiB           int            `json:"mib"`
+	Rounds        int            `json:"rounds"`
+	Ways          []wayTransfers `json:"ways"`
+	DownloadRatio *float64       `json:"download_ratio"`
+	UploadRatio   *float64       `json:"upload_ratio"`
 }
 
-type bothWays struct {
-	Download speed `json:"download"`
-	Upload   speed `json:"upload"`
+type wayTransfers struct {
+	Way      string `json:"way"`
+	Download speed  `json:"download"`
+	Upload   speed  `json:"upload"`
 }
 
 // speed is how fast bodies move, and the CPU time it takes: in the guest's VMM, and in daemon and client.
@@ -42,9 +43,14 @@ func (s speed) String() string {
 
 // latencyTiming compares small requests on each way.
 type latencyTiming struct {
-	Requests int                  `json:"requests"`
-	Ways     map[string]quantiles `json:"ways"`
-	Added    ms                   `json:"added_by_endpoint_p50_ms"`
+	Requests int            `json:"requests"`
+	Ways     []wayQuantiles `json:"ways"`
+	Added    ms             `json:"added_by_endpoint_p50_ms"`
+}
+
+type wayQuantiles struct {
+	Way string `json:"way"`
+	quantiles
 }
 
 type quantiles struct {
@@ -122,9 +128,9 @@ func (d *dataPlane) timing() *dataTiming {
 }
 
 func (t *transfers) timing() *throughputTiming {
-	r := &throughputTiming{MiB: int(t.bytes / mebibyte), Rounds: len(t.down[wayDirect]), Ways: map[string]bothWays{}}
-	for way := range t.down {
-		r.Ways[way] = bothWays{t.speed(t.down[way]), t.speed(t.up[way])}
+	r := &throughputTiming{MiB: int(t.bytes / mebibyte), Rounds: len(t.down[wayDirect])}
+	for _, way := range allWays {
+		r.Ways = append(r.Ways, wayTransfers{way, t.speed(t.down[way]), t.speed(t.up[way])})
 	}
 	by := func(moved map[string][]transfer) *float64 {
 		return ratio(float64(median(moved[wayDirect], timeOf)), float64(median(moved[wayEndpoint], timeOf)))
@@ -153,11 +159,11 @@ func (t *transfers) speed(moved []transfer) speed {
 }
 
 func (l *latency) timing() *latencyTiming {
-	t := &latencyTiming{Requests: len(l.took[wayDirect]), Ways: map[string]quantiles{}}
-	for way, took := range l.took {
-		t.Ways[way] = quantilesOf(took)
+	t := &latencyTiming{Requests: len(l.took[wayDirect])}
+	for _, way := range allWays {
+		t.Ways = append(t.Ways, wayQuantiles{way, quantilesOf(l.took[way])})
 	}
-	t.Added = t.Ways[wayEndpoint].P50 - t.Ways[wayDirect].P50
+	t.Added = ms(percentile(l.took[wayEndpoint], 50) - percentile(l.took[wayDirect], 50))
 	return t
 }
 

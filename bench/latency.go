@@ -31,9 +31,8 @@ func measureLatency(ctx context.Context, ways []*way, requests int) (*latency, e
 			}
 		}
 	}
-	for _, w := range ways {
-		q := quantilesOf(l.took[w.name])
-		fmt.Printf("%-9s p50 %v, p99 %v\n", w.name, q.P50, q.P99)
+	for _, q := range l.timing().Ways {
+		fmt.Printf("%-9s p50 %v, p99 %v\n", q.Way, q.P50, q.P99)
 	}
 	return l, nil
 }

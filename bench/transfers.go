@@ -56,8 +56,8 @@ func measureTransfers(ctx context.Context, ways []*way, mebibytes int) (*transfe
 			}
 		}
 	}
-	for way, speed := range t.timing().Ways {
-		fmt.Printf("%-9s download %v, upload %v\n", way, speed.Download, speed.Upload)
+	for _, speed := range t.timing().Ways {
+		fmt.Printf("%-9s download %v, upload %v\n", speed.Way, speed.Download, speed.Upload)
 	}
 	return t, nil
 }

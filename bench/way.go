@@ -20,6 +20,8 @@ const (
 	wayEndpoint = "endpoint" // through a microVM's endpoint
 )
 
+var allWays = []string{wayDirect, wayAgent, wayEndpoint}
+
 // way is one way to an app, over connections that are kept alive: through an endpoint or past it. The client
 // is the same for all, so that only the ways differ.
 type way struct {
