@@ -15,13 +15,17 @@ type dataTiming struct {
 	Steady     *steadyTiming     `json:"steady_traffic,omitempty"`
 }
 
-// throughputTiming has medians of the rounds. Ratios are of the endpoint's speed by that of the direct way.
+// throughputTiming has medians of the rounds. Ratios are of the endpoint's speed by that of the direct way,
+// which is the goal, and by that through the agent, which leaves out what the relay in the guest costs.
 type throughputTiming struct {
 	MiB           int            `json:"mib"`
 	Rounds        int            `json:"rounds"`
 	Ways          []wayTransfers `json:"ways"`
 	DownloadRatio *float64       `json:"download_ratio"`
 	UploadRatio   *float64       `json:"upload_ratio"`
+
+	DownloadByAgent *float64 `json:"download_by_agent"`
+	UploadByAgent   *float64 `json:"upload_by_agent"`
 }
 
 type wayTransfers struct {
@@ -46,6 +50,7 @@ type latencyTiming struct {
 	Requests int            `json:"requests"`
 	Ways     []wayQuantiles `json:"ways"`
 	Added    ms             `json:"added_by_endpoint_p50_ms"`
+	ByAgent  ms             `json:"of_it_in_the_guest_p50_ms"` // by the agent's relay
 }
 
 type wayQuantiles struct {
@@ -132,10 +137,11 @@ func (t *transfers) timing() *throughputTiming {
 	for _, way := range allWays {
 		r.Ways = append(r.Ways, wayTransfers{way, t.speed(t.down[way]), t.speed(t.up[way])})
 	}
-	by := func(moved map[string][]transfer) *float64 {
-		return ratio(float64(median(moved[wayDirect], timeOf)), float64(median(moved[wayEndpoint], timeOf)))
+	by := func(way string, moved map[string][]transfer) *float64 {
+		return ratio(float64(median(moved[way], timeOf)), float64(median(moved[wayEndpoint], timeOf)))
 	}
-	r.DownloadRatio, r.UploadRatio = by(t.down), by(t.up)
+	r.DownloadRatio, r.UploadRatio = by(wayDirect, t.down), by(wayDirect, t.up)
+	r.DownloadByAgent, r.UploadByAgent = by(wayAgent, t.down), by(wayAgent, t.up)
 	return r
 }
 
@@ -163,7 +169,8 @@ func (l *latency) timing() *latencyTiming {
 	for _, way := range allWays {
 		t.Ways = append(t.Ways, wayQuantiles{way, quantilesOf(l.took[way])})
 	}
-	t.Added = ms(percentile(l.took[wayEndpoint], 50) - percentile(l.took[wayDirect], 50))
+	p50 := func(way string) ms { return ms(percentile(l.took[way], 50)) }
+	t.Added, t.ByAgent = p50(wayEndpoint)-p50(wayDirect), p50(wayAgent)-p50(wayDirect)
 	return t
 }
 
