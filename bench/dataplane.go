@@ -50,6 +50,12 @@ func (b *bench) measureDataPlane(ctx context.Context) (d *dataPlane, err error) 
 	if d.snapshot, err = findSnapshot(running.dataDir); err != nil {
 		return nil, err
 	}
+	if b.snapshot.Dir == "" { // nothing else was measured
+		b.snapshot = d.snapshot
+		if b.machine, err = b.describeMachine(); err != nil {
+			return nil, err
+		}
+	}
 	if b.options.does(partThroughput, partLatency) {
 		if err := d.compareWays(ctx); err != nil {
 			return nil, err

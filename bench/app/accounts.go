@@ -49,7 +49,7 @@ func (a *accounts) totals() (sum payload.Totals) {
 	defer a.mu.Unlock()
 	sum.Streams, sum.Damaged = len(a.ledgers), a.damaged
 	for _, ledger := range a.ledgers {
-		sum.Ledger.Add(*ledger)
+		sum.Add(*ledger)
 	}
 	return sum
 }
