@@ -41,8 +41,8 @@ test-e2e: ready ## end-to-end tests only
 conformance: ready ## browser and HTTP clients at endpoints; AWS CLI and SDKs through the whole API, into docs/compatibility.md (ARGS='-only boto3': one of these, no file)
 	@$(if $(ARGS),,DORMOUSE_CLIENTS=1 $(GOTESTSUM) -count=1 ./test/clients &&) go run ./test/conformance/cmd/conformance $(or $(ARGS),-report docs/compatibility.md)
 
-bench: ready ## measure, and write bench/latest.json
-	@go run ./bench
+bench: ready ## measure, and write bench/latest.json (ARGS='-only steady': that part, and no file)
+	@go run ./bench $(ARGS)
 
 lint: ## formatting, vet, and golangci-lint
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'lint: run gofmt -w on these files'; exit 1; }

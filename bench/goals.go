@@ -7,15 +7,18 @@ import (
 
 // The goals. They compare with what the same machine can do at best, so they hold on any machine.
 const (
-	launchGoal  = 1.25                  // times the floor, as wakes
-	suspendGoal = 2.0                   // times the floor,
-	suspendMost = 8 * mebibyte          // with at most so many dirty bytes
-	burstGoal   = 20.0                  // times the floor of one launch, for the p95 of 20 at once on two cores
-	rssGoal     = 80.0                  // MiB, of the idle daemon
-	controlGoal = 15 * time.Millisecond // p99 of a call that starts no VM, at controlRate over 10,000 rows
-	pageGoal    = 1.5                   // times a page over few rows: lists stay flat
-	verbGoal    = 30 * time.Millisecond // user time of a verb of the command line before its first byte goes out
-	cpuGoal     = 10 * time.Millisecond // in 10 s, one tick of the kernel's clock: not measurable
+	launchGoal     = 1.25                   // times the floor, as wakes
+	suspendGoal    = 2.0                    // times the floor,
+	suspendMost    = 8 * mebibyte           // with at most so many dirty bytes
+	burstGoal      = 20.0                   // times the floor of one launch, for the p95 of 20 at once on two cores
+	rssGoal        = 80.0                   // MiB, of the idle daemon
+	controlGoal    = 15 * time.Millisecond  // p99 of a call that starts no VM, at controlRate over 10,000 rows
+	pageGoal       = 1.5                    // times a page over few rows: lists stay flat
+	verbGoal       = 30 * time.Millisecond  // user time of a verb of the command line before its first byte goes out
+	throughputGoal = 0.8                    // times the same without the endpoint
+	addedGoal      = 500 * time.Microsecond // of the p50 of small requests
+	volleyGoal     = 1.5                    // times one wake and the same volley to a VM that is awake
+	cpuGoal        = 10 * time.Millisecond  // in 10 s, one tick of the kernel's clock: not measurable
 )
 
 // goal is one line of what must be reached.
@@ -71,6 +74,9 @@ func goals(r result, b *bench) (list []goal) {
 		page("ListMicrovms", c.VMPages)
 		page("ListMicrovmImages", c.ImagePages)
 		add("dormouse ps, user time in all, p50", fmt.Sprintf("≤ %v", verbGoal), r.Verb.String(), time.Duration(*r.Verb) <= verbGoal)
+	}
+	if r.Data != nil {
+		r.Data.goals(add)
 	}
 	return list
 }

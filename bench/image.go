@@ -115,7 +115,7 @@ func findSnapshot(dataDir string) (floor.Snapshot, error) {
 	}
 	var manifest struct {
 		Machine struct {
-			VMM       string `json:"vmm"` // "qemu 7.2.22 (…), microvm devices 2, tcg, cpu max"
+			VMM       string `json:"vmm"` // "qemu 7.2.22 (…), microvm devices 2, tcg, cpu max,-erms"
 			CPUs      int    `json:"cpus"`
 			MemoryMiB int    `json:"memoryMiB"`
 		} `json:"machine"`
@@ -135,4 +135,4 @@ func findSnapshot(dataDir string) (floor.Snapshot, error) {
 }
 
 // vmmIdentity finds accelerator and CPU model in what a snapshot says of its VMM.
-var vmmIdentity = regexp.MustCompile(`^qemu .*, (tcg|kvm), cpu (\w+)$`)
+var vmmIdentity = regexp.MustCompile(`^qemu .*, (tcg|kvm), cpu (\S+)$`)

@@ -1,4 +1,4 @@
-// Command bench measures what launches, suspends and wakes cost through Dormouse and, in the same run, what bare QEMU needs for them.
+// Command bench measures what launches, suspends, wakes and traffic cost through Dormouse and, in the same run, what they cost without it.
 package main
 
 import (
@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,13 +26,20 @@ type options struct {
 	burst     int
 	suspended int
 	rows      int
-	skip      string
+	parts     []part
 	out       string
 	report    string
 	keep      bool
+
+	transfer     int // MiB
+	requests     int
+	sockets      int
+	socketTime   time.Duration
+	volley       int
+	steadyRounds int
 }
 
-func parseOptions() (o options) {
+func parseOptions() (o options, err error) {
 	flag.StringVar(&o.binary, "dormouse", "bin/dormouse", "program to measure")
 	flag.StringVar(&o.app, "app", "examples/counter", "folder of the app to measure with")
 	flag.StringVar(&o.dir, "dir", "data", "folder to make the data folder in; its file system is part of what is measured")
@@ -41,15 +47,24 @@ func parseOptions() (o options) {
 	flag.IntVar(&o.burst, "burst", 20, "launches at once")
 	flag.IntVar(&o.suspended, "suspended", 50, "suspended VMs to watch the idle daemon with")
 	flag.IntVar(&o.rows, "rows", 10_000, "images, and as many microVMs, to ask the control plane about")
-	flag.StringVar(&o.skip, "skip", "", "parts to leave out: rounds, burst, suspended, control (comma-separated)")
+	flag.IntVar(&o.transfer, "transfer", 64, "MiB of a body, for throughput")
+	flag.IntVar(&o.requests, "requests", 1000, "small requests on each way, for latency")
+	flag.IntVar(&o.sockets, "sockets", 500, fmt.Sprintf("WebSockets over %d VMs", socketVMs))
+	flag.DurationVar(&o.socketTime, "socket-time", 20*time.Second, "how long the WebSockets talk")
+	flag.IntVar(&o.volley, "volley", 1000, "requests fired at a suspended VM")
+	flag.IntVar(&o.steadyRounds, "steady-rounds", 200, "rounds of suspend and wake under traffic")
+	only := flag.String("only", "", "parts to run, comma-separated, with the goals printed and no file written; all parts are\n"+strings.Join(allParts, ", "))
+	skip := flag.String("skip", "", "parts to leave out, comma-separated")
 	flag.StringVar(&o.out, "out", "bench/latest.json", "file to write the numbers to")
 	flag.StringVar(&o.report, "report", "docs/benchmarks.md", "file to write the tables to")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder")
 	flag.Parse()
-	return o
+	if *only != "" {
+		o.out, o.report = "", ""
+	}
+	o.parts, err = chosen(*only, *skip)
+	return o, err
 }
-
-func (o options) skips(part string) bool { return slices.Contains(strings.Split(o.skip, ","), part) }
 
 // bench is one run: what it uses and what it has measured so far.
 type bench struct {
@@ -59,6 +74,7 @@ type bench struct {
 	product  *product // on the image whose hooks at run time are off: the floor calls none
 	hooked   *product // on the same app with all hooks on
 	snapshot floor.Snapshot
+	machine  machine
 
 	startRSS    int64 // bytes
 	imageBefore imageMemory
@@ -73,12 +89,17 @@ type bench struct {
 	idle        *idleDaemon
 	control     *controlPlane
 	verb        []time.Duration // user time of a verb of the command line
+	data        *dataPlane
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, parseOptions()); err != nil {
+	options, err := parseOptions()
+	if err == nil {
+		err = run(ctx, options)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -100,8 +121,25 @@ func run(ctx context.Context, o options) (err error) {
 	} else {
 		defer func() { err = errors.Join(err, os.RemoveAll(b.scratch)) }()
 	}
+	if o.does(append(lifecycleParts, partControl)...) {
+		if err := b.measureVMs(ctx); err != nil {
+			return err
+		}
+	}
+	if o.does(dataParts...) {
+		if b.data, err = b.measureDataPlane(ctx); err != nil {
+			return fmt.Errorf("data plane: %w", err)
+		}
+	}
+	r := b.summarize()
+	r.print()
+	return r.writeFiles(o)
+}
+
+// measureVMs measures the life of VMs, and the control plane, on a daemon of their own.
+func (b *bench) measureVMs(ctx context.Context) (err error) {
 	fmt.Println("start the daemon, build the images")
-	if b.daemon, err = startDaemon(ctx, o.binary, filepath.Join(b.scratch, "data")); err != nil {
+	if b.daemon, err = startDaemon(ctx, b.options.binary, filepath.Join(b.scratch, "data")); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.daemon.stop()) }()
@@ -114,20 +152,10 @@ func run(ctx context.Context, o options) (err error) {
 	if err := b.buildImages(ctx); err != nil {
 		return err
 	}
-	machine, err := b.describeMachine()
-	if err != nil {
+	if b.machine, err = b.describeMachine(); err != nil {
 		return err
 	}
-	if err := b.measure(ctx); err != nil {
-		return err
-	}
-	r := b.summarize(machine)
-	tables, err := r.markdown()
-	if err != nil {
-		return err
-	}
-	r.print()
-	return errors.Join(r.write(o.out), replaceFile(o.report, tables))
+	return b.measure(ctx)
 }
 
 // buildImages makes two images of the app, without and with its hooks at run time.
@@ -155,7 +183,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	if err := b.warmUp(ctx); err != nil {
 		return err
 	}
-	if !b.options.skips("rounds") {
+	if b.options.does(partRounds) {
 		if err := b.rounds(ctx); err != nil {
 			return err
 		}
@@ -166,7 +194,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	if b.imageAfter, err = b.lookAtImage(); err != nil {
 		return err
 	}
-	if b.options.skips("control") {
+	if !b.options.does(partControl) {
 		return nil
 	}
 	if b.verb, err = b.measureVerb(ctx); err != nil {
@@ -197,7 +225,7 @@ func (b *bench) warmUp(ctx context.Context) error {
 // watches it.
 func (b *bench) measureMany(ctx context.Context) (err error) {
 	var running []microVM
-	if !b.options.skips("burst") {
+	if b.options.does(partBurst) {
 		if err := b.settle(ctx); err != nil {
 			return err
 		}
@@ -208,7 +236,7 @@ func (b *bench) measureMany(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.options.skips("suspended") {
+	if !b.options.does(partSuspended) {
 		return nil
 	}
 	fmt.Println("suspend", b.options.suspended, "VMs")

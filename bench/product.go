@@ -19,6 +19,7 @@ import (
 
 const (
 	appPort      = 8080
+	tokenHeader  = "X-aws-proxy-auth"
 	requestLimit = 2 * time.Minute // also of a request that waits in a crowd for its VM to wake
 	// pollEvery is how exactly the moment of a state change is seen. A poll takes about as long.
 	pollEvery = time.Millisecond
@@ -82,7 +83,7 @@ func (p *product) run(ctx context.Context) (microVM, error) {
 	if err != nil {
 		return vm, err
 	}
-	vm.token = token.AuthToken["X-aws-proxy-auth"]
+	vm.token = token.AuthToken[tokenHeader]
 	return vm, nil
 }
 
@@ -94,7 +95,7 @@ func (p *product) get(ctx context.Context, vm microVM) error {
 	if err != nil {
 		return err
 	}
-	request.Header.Set("X-aws-proxy-auth", vm.token)
+	request.Header.Set(tokenHeader, vm.token)
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: p.roots}}
 	response, err := transport.RoundTrip(request)
 	if err != nil {

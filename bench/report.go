@@ -19,6 +19,8 @@ var report = template.Must(template.New("report").Funcs(template.FuncMap{
 	},
 	"verdict": verdict,
 	"phases":  phasesMarkdown,
+	// Differences of a few tenths need one digit more.
+	"hundredths": func(d ms) string { return fmt.Sprintf("%.2f ms", d.float()) },
 }).Parse(reportTemplate))
 
 func orNothing(r *float64, format string) string {

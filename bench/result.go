@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +23,7 @@ type result struct {
 	Daemon  daemonUse      `json:"daemon"`
 	Control *controlTiming `json:"control_plane,omitempty"`
 	Verb    *ms            `json:"cli_verb_user_time_p50_ms,omitempty"`
+	Data    *dataTiming    `json:"data_plane,omitempty"`
 	Goals   []goal         `json:"goals"`
 	Machine machine        `json:"machine"`
 }
@@ -121,17 +123,15 @@ func (c *controlPlane) timing() *controlTiming {
 	for call, took := range c.slowest {
 		t.Slowest[call] = ms(took)
 	}
-	for _, err := range c.failed[:min(len(c.failed), maxErrors)] {
-		t.Errors = append(t.Errors, err.Error())
-	}
+	t.Errors = tellErrors(c.failed)
 	return t
 }
 
 // maxErrors is how many errors a report tells.
 const maxErrors = 10
 
-func (b *bench) summarize(machine machine) result {
-	r := result{Machine: machine, Daemon: daemonUse{StartRSS: mib(b.startRSS)}}
+func (b *bench) summarize() result {
+	r := result{Machine: b.machine, Daemon: daemonUse{StartRSS: mib(b.startRSS)}}
 	if len(b.ours) > 0 {
 		plain, hooked := compareRounds(b.ours, b.bare), compareRounds(b.oursHooked, b.bare)
 		r.Launch, r.Wake, r.Hooked = plain.Launch, plain.Wake, &hooked
@@ -144,9 +144,7 @@ func (b *bench) summarize(machine machine) result {
 			P50: ms(percentile(b.crowd.times, 50)), P95: ms(percentile(b.crowd.times, 95)),
 			VMs: len(b.crowd.times) + len(b.crowd.failed), Failed: len(b.crowd.failed),
 		}
-		for _, err := range b.crowd.failed {
-			r.Burst.Errors = append(r.Burst.Errors, err.Error())
-		}
+		r.Burst.Errors = tellErrors(b.crowd.failed)
 		if r.Launch != nil {
 			r.Burst.Ratio = ratio(r.Burst.P95.float(), r.Launch.FloorP50.float())
 		}
@@ -157,6 +155,9 @@ func (b *bench) summarize(machine machine) result {
 	}
 	if b.control != nil {
 		r.Control, r.Verb = b.control.timing(), medianOf(b.verb)
+	}
+	if b.data != nil {
+		r.Data = b.data.timing()
 	}
 	r.Goals = goals(r, b)
 	return r
@@ -236,7 +237,39 @@ func medianFloorDirty(samples []floor.Sample) int64 {
 	return percentile(dirty, 50)
 }
 
+// tellErrors is the first of some errors.
+func tellErrors(errs []error) (told []string) {
+	for _, err := range errs[:min(len(errs), maxErrors)] {
+		told = append(told, err.Error())
+	}
+	return told
+}
+
+// printErrors shows the first of some errors.
+func printErrors(errs []error) {
+	for _, text := range tellErrors(errs) {
+		fmt.Println("  failed:", text)
+	}
+}
+
 func mib(bytes int64) float64 { return float64(bytes*10/mebibyte) / 10 }
+
+// writeFiles writes the files that are wanted.
+func (r result) writeFiles(o options) error {
+	if o.out != "" {
+		if err := r.write(o.out); err != nil {
+			return err
+		}
+	}
+	if o.report == "" {
+		return nil
+	}
+	tables, err := r.markdown()
+	if err != nil {
+		return err
+	}
+	return replaceFile(o.report, tables)
+}
 
 // write puts the result where it belongs, whole or not at all.
 func (r result) write(path string) error {

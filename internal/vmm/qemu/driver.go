@@ -61,11 +61,14 @@ func (d *Driver) Identity() string {
 	return fmt.Sprintf("qemu %s, microvm devices %d, %s, cpu %s", d.version, devices, d.accelerator, d.cpuModel())
 }
 
+// cpuModel is QEMU's -cpu. Emulation runs "rep movsb" one byte at a time, but says that it is fast (ERMS,
+// FSRM); kernel, C libraries and Go then copy and clear memory with it. Without these flags they move 8 bytes at
+// least in a step: a byte through a guest's network costs a third less CPU time (25-36 against 15-29 ms per MiB).
 func (d *Driver) cpuModel() string {
 	if d.accelerator == KVM {
 		return "host"
 	}
-	return "max"
+	return "max,-erms,-fsrm"
 }
 
 // Boot implements vmm.Driver.
