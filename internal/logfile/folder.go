@@ -34,14 +34,20 @@ const stateName = "app.position"
 type Folder struct {
 	dir      string
 	appBytes int64
+	grown    func(id string) // told of each write to an app's log; nil: nobody is
 
-	mu sync.Mutex // serialises Append: it is rare
+	mu      sync.Mutex   // serialises Append: it is rare
+	turning sync.RWMutex // held while an app's log begins a new segment, which is rare too
 }
 
 // NewFolder keeps logs under dir, with appBytes at most of each microVM's app.
 func NewFolder(dir string, appBytes int64) *Folder {
 	return &Folder{dir: dir, appBytes: max(appBytes, MinAppBytes)}
 }
+
+// OnGrowth has a function told of each write to an app's log, which it must not hold up. It is to be
+// called before anything is written.
+func (f *Folder) OnGrowth(grown func(id string)) { f.grown = grown }
 
 // Path is where a log of a microVM is, or will be.
 func (f *Folder) Path(id string, name Name) string { return filepath.Join(f.dir, id, string(name)) }
