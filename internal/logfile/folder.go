@@ -59,11 +59,7 @@ func (f *Folder) Append(id string, name Name, text []byte) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	log, err := openSegment(f.Path(id, name), sideBytes)
-	if err == nil {
-		err = errors.Join(log.append(text[max(0, len(text)-sideBytes/2):]), log.close())
-	}
-	if err != nil {
+	if err := Append(f.Path(id, name), sideBytes, text[max(0, len(text)-sideBytes/2):]); err != nil {
 		return fmt.Errorf("keep the %s of microVM %s: %w", name, id, err)
 	}
 	return nil
@@ -83,4 +79,16 @@ func (f *Folder) IDs() ([]string, error) {
 		ids[i] = entry.Name()
 	}
 	return ids, nil
+}
+
+// Append adds text to a bounded log, of which the newest bytes are kept. Calls for one log must not overlap.
+func Append(path string, keep int64, text []byte) error {
+	log, err := openSegment(path, keep)
+	if err == nil {
+		err = errors.Join(log.append(text), log.close())
+	}
+	if err != nil {
+		return fmt.Errorf("append to a log: %w", err)
+	}
+	return nil
 }
