@@ -78,6 +78,7 @@ type Manager struct {
 	pool     *pool
 	starter  starter       // the launcher, but for tests
 	slots    chan struct{} // admission: launches, resumes and suspends under way
+	network  totals
 	door     Door          // set by Start
 
 	stop    context.CancelCauseFunc // ends all actors
