@@ -19,7 +19,7 @@ import (
 )
 
 // openImages wires the image manager to builders, base images and artifacts.
-func openImages(o serveOptions, in installation, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
+func openImages(o serveOptions, in installation, watch *watch, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
 	upstream := mirror.Offline()
 	if !o.offline {
 		var err error
@@ -40,7 +40,7 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 		Log: io.Discard,
 	})
 	images := image.New(image.Config{
-		Dir: o.dataDir, Records: records, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
+		Dir: o.dataDir, Records: watch.records(records), LogEnded: watch.buildEnded, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
 		StartBuilder: func(ctx context.Context, egress []string) (image.Builder, error) { return builders.Start(ctx, egress) },
 	})
 	return images, builders, nil

@@ -51,6 +51,7 @@ type serveOptions struct {
 	warm           int
 	keepTerminated time.Duration
 	limits         limits
+	observability  observability
 	config         string
 	idleCounts     []string
 	appLogBytes    int64
@@ -101,6 +102,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.IntVar(&o.warm, "warm", 1, "VMM processes kept waiting per image in use; 0 keeps none")
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
 	o.limits.addFlags(f)
+	o.observability.addFlags(f)
 	f.StringVar(&o.config, "config", "", "configuration file; "+config.DefaultName+" in the data folder, if there is one")
 	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "what keeps a microVM awake besides traffic through its endpoint: exec, shell, egress; nothing by default")
 	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
@@ -154,14 +156,19 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	defer s3.close()
 
 	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
+	watch, err := o.observability.open(ctx, o.dataDir, records, logs, clock, log)
+	if err != nil {
+		return err
+	}
 	manager, err := microvm.New(microvm.Config{
-		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
+		Dir: o.dataDir, Records: watch.records(records), Driver: installed.driver, Present: installed.present, Boot: installed.boot,
 		NextAddr: endpoint.NextAddr, Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
 	})
 	if err != nil {
 		return err
 	}
-	images, builders, err := openImages(o, installed, records, s3.client, manager, clock, log)
+	watch.survey(manager.Survey)
+	images, builders, err := openImages(o, installed, watch, records, s3.client, manager, clock, log)
 	if err != nil {
 		return err
 	}
@@ -175,7 +182,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	door, err := endpoint.New(endpoint.Config{
 		Listen: o.listenEndpoint, Domain: o.endpointDomain, VMs: endpoint.MicroVMs(manager), Tokens: tokens,
-		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log,
+		GetCertificate: authority.GetCertificate, Clock: clock, Logger: log, Observe: watch.requests(),
 	})
 	if err != nil {
 		return fmt.Errorf("--listen-endpoint %s: %w", o.listenEndpoint, err)
@@ -198,7 +205,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
 	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
-	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, clock})
+	watch.calls(aws)
+	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, manager, images, builders, records, logs, watch, clock})
 }
 
 // configuration reads the file that was named, or the one in the data folder.
@@ -219,6 +227,7 @@ type parts struct {
 	builders *microvm.Builders
 	records  *store.Store
 	logs     *logfile.Folder
+	watch    *watch
 	clock    clockwork.Clock
 }
 
@@ -247,6 +256,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
 
+	finish := p.watch.run(ctx, servers.Go)
 	endpoints := context.WithoutCancel(ctx) // they end by Shutdown
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
@@ -270,6 +280,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 		p.images.Close()
 		err := p.manager.Shutdown(stopping)
 		told.count(p.manager.States())
+		finish()
 		return err
 	})
 	if err := servers.Wait(); err != nil && !errors.Is(err, context.Canceled) {

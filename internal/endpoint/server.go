@@ -45,6 +45,7 @@ type Config struct {
 	ParkTimeout    time.Duration                                        // how long a request waits for its VM
 	Clock          clockwork.Clock
 	Logger         *slog.Logger
+	Observe        func(Observed) // told of each request after its end; nil: nobody is
 }
 
 // Server is the HTTPS door of every VM: one general listener that goes by host name, and one

@@ -372,8 +372,10 @@ func (s *fakeGuest) printed() ([]byte, error) {
 	return []byte(said), nil
 }
 
-func (s *fakeGuest) vmmPID() int                  { return 4711 }
-func (s *fakeGuest) counters() netstack.Counters { return netstack.Counters{BytesIn: s.networkBytes.Load()} }
+func (s *fakeGuest) vmmPID() int { return 4711 }
+func (s *fakeGuest) counters() netstack.Counters {
+	return netstack.Counters{BytesIn: s.networkBytes.Load()}
+}
 func (s *fakeGuest) vmmDone() <-chan struct{}     { return s.vmm }
 func (s *fakeGuest) networkDone() <-chan struct{} { return s.network }
 

@@ -79,7 +79,7 @@ type Manager struct {
 	starter  starter       // the launcher, but for tests
 	slots    chan struct{} // admission: launches, resumes and suspends under way
 	network  totals
-	door     Door          // set by Start
+	door     Door // set by Start
 
 	stop    context.CancelCauseFunc // ends all actors
 	running context.Context         // until stop
