@@ -1,4 +1,4 @@
-// Package metrics tells Prometheus what the daemon does. Names and labels are in docs/observability.md; no label has as many values as there are accounts, images or microVMs.
+// Package metrics tells Prometheus what the daemon does, by metrics of which docs/observability.md has a table.
 package metrics
 
 import (
@@ -25,7 +25,7 @@ var (
 	slow = []float64{.1, .5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800, 3600}
 )
 
-// Set is all metrics. Its methods are cheap, and safe for concurrent use.
+// Set is all metrics. No label has as many values as there are accounts, images or microVMs. Its methods are cheap, and safe for concurrent use.
 type Set struct {
 	registry *prometheus.Registry
 
