@@ -57,8 +57,14 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 		}
 	}
 	p.More = p.Next < end
-	if first >= 0 && !all {
+	switch {
+	case first < 0 || all:
+	case !p.More:
 		p.cut(raw, begin, first)
+		p.Held = true
+	case first > begin: // its end is in what comes next
+		p.cut(raw, begin, first)
+		p.More = true
 	}
 	return p, nil
 }
@@ -88,8 +94,7 @@ func (p *Part) add(raw []byte, open map[string]int) {
 
 // cut takes only what lies before a place.
 func (p *Part) cut(raw []byte, begin, place int64) {
-	lost := p.Lost
-	*p = Part{Next: begin, Held: true, More: false, Lost: lost}
+	*p = Part{Next: begin, Lost: p.Lost}
 	open := map[string]int{}
 	for line := range bytes.Lines(raw[:place-begin]) {
 		p.add(bytes.TrimSuffix(line, []byte("\n")), open)

@@ -141,3 +141,68 @@ func TestADiscardedLogKeepsNothing(t *testing.T) {
 	require.NoError(t, a.Close())
 	require.NoDirExists(t, filepath.Join(b.dir, id))
 }
+
+func TestSinceReadsOnWithoutWaitingForEndsThatAreThere(t *testing.T) {
+	b := newBench(t, 64<<20)
+	a := b.App(id)
+	line := strings.Repeat("x", 100)
+	var next int64
+	for range 300 { // pieces end in the middle of lines
+		next = b.wrote(a, next, "stdout", strings.Repeat(line+"\n", 99)+line)
+		next = b.wrote(a, next, "stdout", "\n")
+	}
+	next = b.wrote(a, next, "stderr", "begun ")
+	for range 20_000 {
+		next = b.wrote(a, next, "stdout", line+"\n")
+	}
+	var place int64
+	read := 0
+	for {
+		p, err := b.Since(id, place, false)
+		require.NoError(t, err)
+		require.Greater(t, p.Next, place)
+		for _, l := range p.Lines {
+			if l.Stream == "stdout" {
+				require.Equal(t, line, string(l.Text))
+				read++
+			}
+		}
+		if place = p.Next; !p.More {
+			require.False(t, p.Held)
+			break
+		}
+	}
+	require.Equal(t, 50_000, read)
+}
+
+// FuzzSince checks that whatever is written in whatever pieces is read once, and in order, however often somebody looks.
+func FuzzSince(f *testing.F) {
+	f.Add("one\ntwo\nthree", 3, 2)
+	f.Add("\n\n\nx\n", 1, 1)
+	f.Add(strings.Repeat("y", 3*maxText)+"\n", 1000, 5)
+	f.Fuzz(func(t *testing.T, text string, piece, look int) {
+		if piece <= 0 || piece > maxPiece || len(text) > 1<<16 || len(text)/piece > 1000 || look <= 0 {
+			return
+		}
+		b := newBench(t, 0)
+		a := b.App(id)
+		var got strings.Builder
+		var place int64
+		take := func(all bool) {
+			p, err := b.Since(id, place, all)
+			require.NoError(t, err)
+			for _, l := range p.Lines {
+				got.Write(l.Text)
+			}
+			place = p.Next
+		}
+		for at := 0; at < len(text); at += piece {
+			b.wrote(a, int64(at), "stdout", text[at:min(at+piece, len(text))])
+			if at/piece%look == 0 {
+				take(at%3 == 0)
+			}
+		}
+		take(true)
+		require.Equal(t, strings.ReplaceAll(text, "\n", ""), got.String())
+	})
+}

@@ -254,7 +254,7 @@ func (s *Shipper) sendApp(ctx context.Context, src *source, to loggroup.Destinat
 		if all {
 			src.heldFrom = time.Time{}
 		}
-		if part.Held || !part.More {
+		if !part.More {
 			return part.Held, nil
 		}
 	}
