@@ -38,7 +38,7 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 	}
 	p := Part{Next: begin, Lost: max(0, begin-from)}
 	rest := raw
-	open := map[string]int{} // by stream: the line in p.Lines that has not ended yet
+	open := map[string]unended{} // by stream
 	var first int64 = -1     // the place of the oldest of them
 	for {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
@@ -69,24 +69,35 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 	return p, nil
 }
 
+// unended is a line in Part.Lines that has not ended yet.
+type unended struct {
+	line int
+	own  bool // its text is not part of what was read any more
+}
+
 // add takes one line of the file.
-func (p *Part) add(raw []byte, open map[string]int) {
+func (p *Part) add(raw []byte, open map[string]unended) {
 	e, ok := parseEntry(raw)
 	if !ok {
 		p.Lines = append(p.Lines, Line{Stream: Note, Text: raw})
 		return
 	}
 	stream := string(e.stream)
-	i, goes := open[stream]
+	u, goes := open[stream]
 	if !goes {
 		at, _ := time.Parse(timeForm, string(e.at)) // the zero time says that it is none
 		p.Lines = append(p.Lines, Line{At: at, Stream: stream, Text: e.text})
-		i = len(p.Lines) - 1
+		u.line = len(p.Lines) - 1
 	} else if len(e.text) > 0 {
-		p.Lines[i].Text = slices.Concat(p.Lines[i].Text, e.text)
+		l := &p.Lines[u.line]
+		if !u.own {
+			l.Text, u.own = slices.Concat(l.Text, e.text), true
+		} else {
+			l.Text = append(l.Text, e.text...)
+		}
 	}
-	if e.tag == partTag && len(p.Lines[i].Text) < maxText {
-		open[stream] = i
+	if e.tag == partTag && len(p.Lines[u.line].Text) < maxText {
+		open[stream] = u
 		return
 	}
 	delete(open, stream)
@@ -95,7 +106,7 @@ func (p *Part) add(raw []byte, open map[string]int) {
 // cut takes only what lies before a place.
 func (p *Part) cut(raw []byte, begin, place int64) {
 	*p = Part{Next: begin, Lost: p.Lost}
-	open := map[string]int{}
+	open := map[string]unended{}
 	for line := range bytes.Lines(raw[:place-begin]) {
 		p.add(bytes.TrimSuffix(line, []byte("\n")), open)
 		p.Next += int64(len(line))
