@@ -101,14 +101,18 @@ func (s *Shipper) sendParts(ctx context.Context, id, unsent string) error {
 	return nil
 }
 
-// readParts tells where which part of a log lies; of what cannot be read all is the Dockerfile's.
+// readParts tells where which part of a log lies; of what cannot be read all is the Dockerfile's. Without the file that
+// says so nothing is to be sent.
 func readParts(unsent string, log *os.File) (parts []buildPart, err error) {
 	info, err := log.Stat()
 	if err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(unsent)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(text)) {

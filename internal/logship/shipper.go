@@ -69,6 +69,7 @@ type Shipper struct {
 
 	cfg  Config
 	slot chan struct{} // of size senders
+	wake chan struct{} // of size 1: there is something to send
 
 	mu      sync.Mutex // guards all below
 	sources map[string]*source
@@ -87,7 +88,7 @@ type source struct {
 
 // New makes a Shipper, to which Grown reports.
 func New(cfg Config) *Shipper {
-	return &Shipper{cfg: cfg, slot: make(chan struct{}, senders), sources: map[string]*source{}}
+	return &Shipper{cfg: cfg, slot: make(chan struct{}, senders), wake: make(chan struct{}, 1), sources: map[string]*source{}}
 }
 
 // Grown says that a microVM's app has written something. It does not wait.
@@ -104,6 +105,10 @@ func (s *Shipper) note(id string, build bool) {
 		return
 	}
 	s.sources[id] = &source{id: id, build: build}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Run sends until ctx ends: first what an earlier daemon left unsent.
@@ -111,17 +116,22 @@ func (s *Shipper) Run(ctx context.Context) {
 	if err := s.recall(); err != nil {
 		s.cfg.Log.Error("logs that were not sent to their groups yet could not be found", "error", err)
 	}
-	tick := s.cfg.Clock.NewTicker(every)
-	defer tick.Stop()
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	for {
-		s.sendDue(ctx, &sending, s.cfg.Clock.Now())
+		if s.Waiting() == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.wake:
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.Chan():
+		case <-s.cfg.Clock.After(every): // what comes meanwhile goes along
 		}
+		s.sendDue(ctx, &sending, s.cfg.Clock.Now())
 	}
 }
 

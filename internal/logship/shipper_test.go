@@ -231,13 +231,23 @@ func TestABuildIsSentInPartsWhenItHasEnded(t *testing.T) {
 	require.Zero(t, r.Waiting())
 }
 
+func TestABuildThatIsNotToBeSentIsNot(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte("==> note\n"), 0o600))
+	r.build = store.Build{ID: "b", EndedAt: r.clock.Now()}
+	r.BuildEnded("b")
+	r.round()
+	require.Empty(t, r.sink.lines)
+	require.Zero(t, r.Waiting())
+}
+
 func TestRunSendsByTheClockAndEnds(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() { r.Run(ctx) })
-	require.NoError(t, r.clock.BlockUntilContext(ctx, 1))
 	r.wrote(r.logs.App("microvm-1"), 0, "one\n")
+	require.NoError(t, r.clock.BlockUntilContext(ctx, 1))
 	r.clock.Advance(every)
 	require.Eventually(t, func() bool { return r.Counts.Sent.Load() == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
