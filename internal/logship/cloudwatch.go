@@ -102,10 +102,9 @@ func (c *CloudWatch) putBatch(ctx context.Context, client *cloudwatchlogs.Client
 	out, err := client.PutLogEvents(ctx, in)
 	var missing *types.ResourceNotFoundException
 	if errors.As(err, &missing) {
-		if err := makeStream(ctx, client, to); err != nil {
-			return err
+		if err = makeStream(ctx, client, to); err == nil {
+			out, err = client.PutLogEvents(ctx, in)
 		}
-		out, err = client.PutLogEvents(ctx, in)
 	}
 	var invalid *types.InvalidParameterException
 	if errors.As(err, &invalid) { // it would be so each time, and keep back what follows

@@ -104,6 +104,11 @@ func TestABatchThatTheServiceRefusesIsGivenUpAndCounted(t *testing.T) {
 	fake.RejectAll(true)
 	require.NoError(t, sink.Put(t.Context(), here, []logfile.Line{line(time.Now(), "stdout", "two")}))
 	require.EqualValues(t, 1, sink.Rejected())
+	fake.RejectAll(false)
+	odd := here
+	odd.Stream = "a:b" // which another service may allow
+	require.NoError(t, sink.Put(t.Context(), odd, []logfile.Line{line(time.Now(), "stdout", "three")}))
+	require.EqualValues(t, 2, sink.Rejected())
 }
 
 func TestARoleWithoutCredentialsSendsNothing(t *testing.T) {

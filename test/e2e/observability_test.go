@@ -179,15 +179,18 @@ func TestWhatHappensIsSeenFromOutside(t *testing.T) {
 
 	t.Run("traces", func(t *testing.T) {
 		v := h.runUntilRunning(t, image.arn, role)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+v.at+"/print", strings.NewReader("traced"))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+v.at+"/headers", http.NoBody)
 		require.NoError(t, err)
 		const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 		request.Header.Set("Traceparent", parent)
 		request.Header.Set("X-aws-proxy-auth", v.token)
 		response, err := v.http.Do(request)
 		require.NoError(t, err)
+		seen, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, http.StatusOK, response.StatusCode)
+		require.Contains(t, string(seen), parent, "the app sees the client's header unchanged")
 
 		every := func(*trace.Span) bool { return true }
 		var run, launch, phase, asked *trace.Span

@@ -164,6 +164,8 @@ func (s *Server) serve(w http.ResponseWriter, operation string, in request) {
 		answer(w, struct{}{})
 	case "CreateLogStream":
 		switch {
+		case in.LogStreamName == "" || strings.ContainsAny(in.LogStreamName, ":*"):
+			fail(w, http.StatusBadRequest, "InvalidParameterException", "no name of a log stream")
 		case !known:
 			fail(w, http.StatusBadRequest, "ResourceNotFoundException", "The specified log group does not exist.")
 		case has:
