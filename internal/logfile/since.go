@@ -39,7 +39,7 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 	p := Part{Next: begin, Lost: max(0, begin-from)}
 	rest := raw
 	open := map[string]unended{} // by stream
-	var first int64 = -1     // the place of the oldest of them
+	var first int64 = -1         // the place of the oldest of them
 	for {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
 		if !found {
