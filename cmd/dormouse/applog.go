@@ -26,6 +26,8 @@ func copyAppLog(screen *terminal.Screen, log io.Reader) error {
 				text = said
 			case "stderr":
 				text, to = said, screen.Err
+			case eventStream:
+				text = "[event] " + said
 			case "agent", "dormouse":
 				text, to = "["+stream+"] "+said, screen.Err
 			}

@@ -20,7 +20,7 @@ import (
 )
 
 // openImages wires the image manager to builders, base images, artifacts and the credentials of build roles.
-func openImages(o serveOptions, in installation, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, credentials func(microvm.Identity) aws.CredentialsProvider, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
+func openImages(o serveOptions, in installation, watch *watch, records *store.Store, objects *objectstore.Client, manager *microvm.Manager, credentials func(microvm.Identity) aws.CredentialsProvider, clock clockwork.Clock, log *slog.Logger) (*image.Manager, *microvm.Builders, error) {
 	upstream := mirror.Offline()
 	if !o.offline {
 		var err error
@@ -41,7 +41,7 @@ func openImages(o serveOptions, in installation, records *store.Store, objects *
 		Log: io.Discard,
 	})
 	images := image.New(image.Config{
-		Dir: o.dataDir, Records: records, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
+		Dir: o.dataDir, Records: watch.records(records), LogEnded: watch.buildEnded, Objects: objects, VMs: manager, Bases: local, Clock: clock, Log: log,
 		StartBuilder: func(ctx context.Context, egress []string, note func(string)) (image.Builder, error) {
 			return builders.Start(ctx, egress, note)
 		},

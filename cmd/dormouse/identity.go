@@ -50,6 +50,16 @@ func (i *identities) credentials(who microvm.Identity) aws.CredentialsProvider {
 	return have
 }
 
+// forLogs are the credentials with which a role's logs are sent. They are the daemon's own only where the
+// configuration has no roles at all: with the daemon's, any account could write to any log group.
+func (i *identities) forLogs(_ context.Context, _, roleARN string) (aws.CredentialsProvider, error) {
+	have, err := i.roles.For(roleSession(microvm.Identity{Name: "dormouse-logs", Role: roleARN}))
+	if err != nil {
+		return nil, err
+	}
+	return have, nil
+}
+
 // roleSession is what an STS learns of a guest.
 func roleSession(who microvm.Identity) role.Session {
 	kind := "dormouse:microvm"

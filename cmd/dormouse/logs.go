@@ -13,8 +13,8 @@ import (
 
 // logsFlags are the flags of logs.
 type logsFlags struct {
-	build, console, vmm, follow, raw, times bool
-	tail                                    int
+	build, console, vmm, events, follow, raw, times bool
+	tail                                            int
 }
 
 func logsCommand() *cobra.Command {
@@ -29,6 +29,7 @@ Of an image without a live microVM it is the log of the one that was started las
 Control characters are shown as escapes on a terminal, but for --raw.`,
 		Example: `  dormouse logs counter
   dormouse logs -f --tail 20 0c5b7f6e
+  dormouse logs --events counter
   dormouse logs --console 0c5b7f6e
   dormouse logs --build counter:2
   dormouse logs --build -f 6f0c8a52-4e0b-4a55-9c0e-3f7a0d9f2b11`,
@@ -39,11 +40,12 @@ Control characters are shown as escapes on a terminal, but for --raw.`,
 	flags.BoolVar(&f.build, "build", false, "the log of a build: of an image, a version, or a build id")
 	flags.BoolVar(&f.console, "console", false, "the serial console of the guest")
 	flags.BoolVar(&f.vmm, "vmm", false, "what the virtual machine monitor printed")
+	flags.BoolVarP(&f.events, "events", "e", false, "with what happened to the microVM between the lines")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on until the build or the microVM has ended")
 	flags.IntVarP(&f.tail, "tail", "n", -1, "only the last so many lines")
 	flags.BoolVarP(&f.times, "timestamps", "t", false, "when, and to which stream, the app wrote each line")
 	flags.BoolVar(&f.raw, "raw", false, "as it was written, control characters and all")
-	cmd.MarkFlagsMutuallyExclusive("build", "console", "vmm")
+	cmd.MarkFlagsMutuallyExclusive("build", "console", "vmm", "events")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("tail") && f.tail < 0 {
 			return usagef("--tail %d: a number of lines is not negative", f.tail)
@@ -119,7 +121,13 @@ func (s *session) copyLog(ctx context.Context, in extension.LogsInput, f *logsFl
 	}
 	defer log.Close()
 	read := &lastByte{}
-	from := io.TeeReader(log, read)
+	var text io.Reader = log
+	if f.events && in.Kind == extension.AppLog {
+		merged := s.withEvents(ctx, log, in)
+		defer merged.Close()
+		text = merged
+	}
+	from := io.TeeReader(text, read)
 	switch {
 	case f.raw:
 		_, err = io.Copy(s.screen.Out, from)

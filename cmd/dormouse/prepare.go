@@ -68,7 +68,7 @@ func prepare(ctx context.Context, o serveOptions) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_, builders, err := openImages(o, in, records, &objectstore.Client{}, manager, nil, clock, log)
+	_, builders, err := openImages(o, in, nil, records, &objectstore.Client{}, manager, nil, clock, log)
 	if err != nil {
 		return false, err
 	}

@@ -50,6 +50,7 @@ type serveOptions struct {
 	keepTerminated time.Duration
 	limits         limits
 	traffic        traffic
+	observability  observability
 	config         string
 	idleCounts     []string
 	appLogBytes    int64
@@ -100,6 +101,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	f.DurationVar(&o.keepTerminated, "keep-terminated", 24*time.Hour, "how long TERMINATED microVMs stay listed and keep their logs")
 	o.limits.addFlags(f)
 	o.traffic.addFlags(f)
+	o.observability.addFlags(f)
 	f.StringVar(&o.config, "config", "", "configuration file; "+config.DefaultName+" in the data folder, if there is one")
 	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "what keeps a microVM awake besides traffic through its endpoint: exec, shell, egress; nothing by default")
 	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
@@ -161,15 +163,23 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	defer s3.close()
 
 	logs := logfile.NewFolder(filepath.Join(o.dataDir, vmLogs), o.appLogBytes)
+	if len(file.Roles) > 0 {
+		o.observability.credentials = identities.forLogs
+	}
+	watch, err := o.observability.open(ctx, o.dataDir, records, logs, clock, log)
+	if err != nil {
+		return err
+	}
 	manager, err := microvm.New(microvm.Config{
-		Dir: o.dataDir, Records: records, Driver: installed.driver, Present: installed.present, Boot: installed.boot,
+		Dir: o.dataDir, Records: watch.records(records), Driver: installed.driver, Present: installed.present, Boot: installed.boot,
 		NextAddr: o.addresses.endpointMode().NextAddr(), Network: installed.network, Logs: logs, Clock: clock, Log: log, Warm: warmth(o.warm), IdleCounts: awake,
 		Metadata: identities.metadata, Networks: namedNetworks(file),
 	})
 	if err != nil {
 		return err
 	}
-	images, builders, err := openImages(o, installed, records, s3.client, manager, identities.credentials, clock, log)
+	watch.survey(manager.Survey)
+	images, builders, err := openImages(o, installed, watch, records, s3.client, manager, identities.credentials, clock, log)
 	if err != nil {
 		return err
 	}
@@ -184,7 +194,7 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 	}
 	front := endpoint.Config{
 		Listen: o.addresses.listen, Mode: o.addresses.endpointMode(), Domain: o.addresses.domain, VMs: vms, Tokens: tokens,
-		GetCertificate: certified.get, Protocols: certified.protocols, Clock: clock, Logger: log,
+		GetCertificate: certified.get, Protocols: certified.protocols, Clock: clock, Logger: log, Observe: watch.requests(),
 	}
 	if err := o.traffic.configure(&front); err != nil {
 		return err
@@ -211,7 +221,8 @@ func serve(ctx context.Context, o serveOptions) (err error) {
 		Auth: auth, Limiter: limiter, Pages: pages, Clock: clock, Log: log, Stopping: ctx.Done(),
 	})
 	aws := awsapi.NewHandler(operations, auth, limiter, log, clock)
-	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, certified, manager, images, builders, records, logs, clock})
+	watch.calls(aws)
+	return run(ctx, servers, o, told, log, parts{beyond.Beside(aws), s3, door, certified, manager, images, builders, records, logs, watch, clock})
 }
 
 // configuration reads the file that was named, or the one in the data folder.
@@ -233,6 +244,7 @@ type parts struct {
 	builders *microvm.Builders
 	records  *store.Store
 	logs     *logfile.Folder
+	watch    *watch
 	clock    clockwork.Clock
 }
 
@@ -264,6 +276,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 	}
 	log.Info("dormouse serves", "version", version, "api", addresses.API, "s3", addresses.S3, "endpoints", addresses.Endpoint, "data", o.dataDir)
 
+	finish := p.watch.run(ctx, servers.Go)
 	endpoints := context.WithoutCancel(ctx) // they end by Shutdown
 	servers.Go(func() error { return serveAPI(ctx, listener, p.api) })
 	servers.Go(func() error { return p.s3.serve(ctx) })
@@ -288,6 +301,7 @@ func run(ctx context.Context, servers *errgroup.Group, o serveOptions, told *ann
 		p.images.Close()
 		err := p.manager.Shutdown(stopping)
 		told.count(p.manager.States())
+		finish()
 		return err
 	})
 	if err := servers.Wait(); err != nil && !errors.Is(err, context.Canceled) {

@@ -12,7 +12,7 @@ import (
 
 // Every verb pays for the initialization of all packages that are linked in, the daemon's too. What that
 // allocates does not depend on the machine, so it is what is bounded here, in bytes; at the time of writing
-// it is 3.5 MB for all and 1.3 MB for this module, 1 MB of which is a buffer of zeros.
+// it is 4.5 MB for all (0.7 MB of it the schemas of CloudWatch Logs) and 1.4 MB for this module, 1 MB of which is a buffer of zeros.
 const (
 	maxInitBytes    = 6 << 20
 	maxOwnInitBytes = 3 << 19
@@ -36,10 +36,10 @@ func TestAVerbStartsFast(t *testing.T) {
 		if strings.HasPrefix(name, "github.com/dormouse-dev/") || name == "main" {
 			own += bytes
 		}
-		require.LessOrEqual(t, bytes, 1<<20, "the initialization of %s; do such work when it is first needed (sync.OnceValue)", name)
+		require.LessOrEqual(t, bytes, initFactor<<20, "the initialization of %s; do such work when it is first needed (sync.OnceValue)", name)
 	}
 	require.Positive(t, own, "no trace: %s", trace.String())
 	t.Logf("initialization allocates %d bytes, %d of them in this module", all, own)
-	require.Less(t, all, maxInitBytes)
-	require.Less(t, own, maxOwnInitBytes)
+	require.Less(t, all, initFactor*maxInitBytes)
+	require.Less(t, own, initFactor*maxOwnInitBytes)
 }

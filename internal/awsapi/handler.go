@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
@@ -30,7 +31,22 @@ type Handler struct {
 	log     *slog.Logger
 	clock   clockwork.Clock
 	limiter *Limiter
+	observe func(Call)
 }
+
+// Call is a request to the API after its end, for whoever counts or traces calls.
+type Call struct {
+	RequestID string
+	Operation string // "unknown" where the request is for none, or its caller is not known
+	AccountID string // "" where that is not known
+	Status    int
+	Code      ErrorCode // "" where it succeeded
+	Began     time.Time
+	Ended     time.Time
+}
+
+// Observe has a function told of each call after its end. It is to be called before the first one.
+func (h *Handler) Observe(observe func(Call)) { h.observe = observe }
 
 var _ http.Handler = (*Handler)(nil)
 
@@ -51,17 +67,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := h.clock.Now()
 	w.Header().Set(HeaderRequestID, x.caller.RequestID)
 
+	var code ErrorCode
 	status, body, err := h.serve(w, r, x)
 	switch {
 	case err != nil:
 		refusal := h.refusal(r.Context(), err, x)
 		refusal.Write(w)
-		status = refusal.Status()
+		status, code = refusal.Status(), refusal.Code
 	case status == http.StatusNoContent:
 		w.WriteHeader(status)
 	default:
 		w.Header().Set("content-type", "application/json")
 		writeBody(w, status, body)
+	}
+	if h.observe != nil {
+		h.observe(Call{x.caller.RequestID, x.operation, x.caller.AccountID, status, code, began, h.clock.Now()})
 	}
 	h.log.DebugContext(r.Context(), "api call", "operation", x.operation, "status", status,
 		"account", x.caller.AccountID, "requestId", x.caller.RequestID, "took", h.clock.Since(began))

@@ -8,20 +8,24 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/awsapi/awsapitest"
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
 // checkedElsewhere are the rows that other packages carry out, with the tests that check them.
 var checkedElsewhere = map[string]string{
-	"failed suspend hook":                  "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
-	"traffic before /run":                  "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
-	"rates of calls":                       "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
-	"memory quota of a microVM that ends":  "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
-	"tags in the metadata service":         "metadata.TestTheTreeIsTheOneOfTheService",
-	"way out through a network connector":  "microvm.TestAMicroVMWithACustomersConnectorIsSealedUnlessANetworkHasItsSubnet",
-	"bytes of shells and the idle timer":   "microvm.TestOnlyProcessesThatAreConfiguredToKeepTheirMicroVMAwake",
-	"shell of a microVM that is suspended": "microvm.TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy",
+	"failed suspend hook":                         "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
+	"traffic before /run":                         "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
+	"rates of calls":                              "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",
+	"memory quota of a microVM that ends":         "store.TestMemoryIsCountedUntilAMicroVMHasEnded",
+	"way out through a network connector":         "microvm.TestAMicroVMWithACustomersConnectorIsSealedUnlessANetworkHasItsSubnet",
+	"log stream":                                  "loggroup.TestAMicroVMsGroupAndStreamAreTheServices",
+	"logs of a microVM without an execution role": "logship.TestWithoutARoleNothingGoesToTheService",
+	"disabled logging":                            "microvm.TestOfAMicroVMWithoutLoggingNothingIsKept",
+	"tags in the metadata service":                "metadata.TestTheTreeIsTheOneOfTheService",
+	"bytes of shells and the idle timer":          "microvm.TestOnlyProcessesThatAreConfiguredToKeepTheirMicroVMAwake",
+	"shell of a microVM that is suspended":        "microvm.TestProcessesEndBeforeTheirMicroVMIsPausedAndSayWhy",
 }
 
 // TestEveryDecisionIsWhatTheServiceDoes has one check for each row of Decisions.
@@ -37,6 +41,26 @@ func TestEveryDecisionIsWhatTheServiceDoes(t *testing.T) {
 			out, err := r.GetMicrovm(r.ctx, &awsapi.GetMicrovmInput{MicrovmIdentifier: r.run(t, store.VMRunning)})
 			require.NoError(t, err)
 			require.NotContains(t, out.Endpoint, strings.TrimPrefix(out.MicrovmId, "microvm-"))
+		},
+		"log group": func(t *testing.T, r *rig) {
+			require.Equal(t, "/aws/lambda-microvms/app", r.group(t, nil))
+			require.Equal(t, "/own", r.group(t, &awsapi.Logging{CloudWatch: &awsapi.CloudWatchLogging{LogGroup: p("/own")}}))
+		},
+		"logging of an image, for its microVMs": func(t *testing.T, r *rig) {
+			for _, logging := range []*awsapi.Logging{{CloudWatch: &awsapi.CloudWatchLogging{LogGroup: p("/own")}}, {Disabled: &awsapi.LoggingDisabled{}}} {
+				in := updateInput()
+				in.Logging = logging
+				out, err := r.UpdateMicrovmImage(r.ctx, in)
+				require.NoError(t, err)
+				i := mustImage(t, r, "app")
+				require.NoError(t, r.store.ChangeImage(r.ctx, store.ImageChange{
+					ImageID: i.ID, To: store.ImageUpdated, Version: out.ImageVersion, VersionState: store.VersionSuccessful, VersionStatus: store.StatusActive,
+				}))
+				v, err := r.store.NewestRunnableVersion(r.ctx, i.ID)
+				require.NoError(t, err)
+				require.NotEmpty(t, v.Config.WireLogging)
+				require.Equal(t, "/aws/lambda-microvms/app", r.group(t, nil))
+			}
 		},
 		"suspend or resume in the wanted state": func(t *testing.T, r *rig) {
 			require.NoError(t, r.suspend(t, store.VMSuspended))
@@ -282,4 +306,15 @@ func (r *rig) mint(t *testing.T, state string) error {
 	t.Helper()
 	_, err := r.CreateMicrovmAuthToken(r.ctx, &awsapi.CreateMicrovmAuthTokenInput{MicrovmIdentifier: r.run(t, state), ExpirationInMinutes: 1})
 	return err
+}
+
+// group is the log group of a new microVM, whose logging is not disabled.
+func (r *rig) group(t *testing.T, logging *awsapi.Logging) string {
+	t.Helper()
+	out, err := r.RunMicrovm(r.ctx, &awsapi.RunMicrovmInput{ImageIdentifier: appARN, Logging: logging})
+	require.NoError(t, err)
+	vm, err := r.store.MicroVM(r.ctx, out.MicrovmId)
+	require.NoError(t, err)
+	require.False(t, loggroup.Disabled(vm.WireLogging))
+	return loggroup.OfMicroVM(vm).Group
 }

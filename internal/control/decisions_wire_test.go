@@ -51,12 +51,6 @@ func wireChecks() map[string]func(*testing.T, *door) {
 			require.Equal(t, 200, d.call(t, "POST", vmsPath, run(4096)).Status)
 			d.requireRefusal(t, "POST", vmsPath, run(4097), 400, "ValidationException")
 		},
-		"log group": func(t *testing.T, d *door) {
-			created := d.call(t, "POST", imagesPath, newImage("logs", `"logging":{"cloudWatch":{"logGroup":"/my/group"}}`))
-			require.Equal(t, 201, created.Status)
-			require.Equal(t, map[string]any{"cloudWatch": map[string]any{"logGroup": "/my/group", "logStream": nil}}, created.JSON(t)["logging"])
-			require.Nil(t, d.call(t, "POST", imagesPath, newImage("none")).JSON(t)["logging"])
-		},
 		"failure text of a microVM": func(t *testing.T, d *door) {
 			d.addExamples(t)
 			d.setVM(t, exampleVM, store.VMTerminated)

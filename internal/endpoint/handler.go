@@ -60,6 +60,7 @@ type exchange struct {
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
 	base      context.Context
+	observed  *Observed // nil: nobody wants to know
 }
 
 type exchangeKey struct{}
@@ -74,6 +75,7 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ex := &exchange{handler: h, writer: w, requestID: uuid.NewString()}
+	defer ex.observe(r)()
 	refusal := ex.admit(r)
 	if refusal == nil {
 		ex.tally, refusal = h.limiter.admit(ex.vm, connOf(r.Context()))
@@ -250,6 +252,7 @@ func (h *handler) answer(w http.ResponseWriter, ex *exchange, a answer, cause er
 	if ex.vm != nil {
 		vmID = ex.vm.ID()
 	}
+	ex.answered(a.status, a.code)
 	h.cfg.Logger.Debug("request not served", "request", ex.requestID, "microvm", vmID, "code", a.code, "cause", cause)
 	header := w.Header()
 	header[requestIDHeader] = []string{ex.requestID}

@@ -40,6 +40,7 @@ func (ex *exchange) endConnection(response http.Header) {
 // modifyResponse passes on the app's response as it is, with the request id.
 func modifyResponse(res *http.Response) error {
 	ex := exchangeOf(res.Request)
+	ex.answered(res.StatusCode, "")
 	deletePlatformHeaders(res.Header)
 	res.Header[requestIDHeader] = []string{ex.requestID}
 	if res.StatusCode == http.StatusSwitchingProtocols {

@@ -53,6 +53,7 @@ type Config struct {
 	HeaderTimeout  time.Duration                                        // for TLS handshakes, and for the headers of a request; 10 s
 	Clock          clockwork.Clock
 	Logger         *slog.Logger
+	Observe        func(Observed) // told of each request after its end; nil: nobody is
 }
 
 // Server is the HTTPS door of every VM: one general listener that goes by host name, and in ModeIP

@@ -83,6 +83,7 @@ func (h *handler) serveShell(w http.ResponseWriter, r *http.Request, ex *exchang
 		h.cfg.Logger.Debug("shell not opened", "request", ex.requestID, "microvm", ex.vm.ID(), "error", err)
 		return
 	}
+	ex.answered(http.StatusSwitchingProtocols, "")
 	conn.SetReadLimit(-1) // nothing is kept, whatever a message's size
 	s.conn = conn
 	err = s.serve(r.Context(), ex)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/logfile"
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
 
@@ -109,7 +110,7 @@ func (h *Handler) source(ctx context.Context, c awsapi.Caller, in LogsInput) (so
 	var refused *awsapi.Error
 	switch {
 	case err == nil:
-		return h.microVMLog(vm.ID, in.Kind)
+		return h.microVMLog(vm, in.Kind)
 	case !errors.As(err, &refused) || strings.HasPrefix(in.Source, "microvm-"):
 		return source{}, err
 	}
@@ -132,7 +133,11 @@ func (h *Handler) source(ctx context.Context, c awsapi.Caller, in LogsInput) (so
 	}}, nil
 }
 
-func (h *Handler) microVMLog(id string, kind Kind) (source, error) {
+func (h *Handler) microVMLog(vm store.MicroVM, kind Kind) (source, error) {
+	id := vm.ID
+	if kind != VMMLog && loggroup.Disabled(vm.WireLogging) {
+		return source{}, awsapi.Validation("Logging is disabled for MicroVM %s: nothing of what its app and its guest write is kept.", id)
+	}
 	s := source{poll: lookPoll, refresh: func(ctx context.Context) { h.MicroVMs.Look(ctx, id) }}
 	switch kind {
 	case "", AppLog:

@@ -196,3 +196,16 @@ func TestAnAccountHasABoundedNumberOfLogRequests(t *testing.T) {
 		return err == nil
 	}, 10*time.Second, time.Millisecond)
 }
+
+func TestALogThatIsNotKeptIsSaidToBeSo(t *testing.T) {
+	r := newRig(t)
+	vm, err := r.store.MicroVM(t.Context(), vmID)
+	require.NoError(t, err)
+	vm.ID, vm.EndpointID, vm.WireLogging = "microvm-silent", "silent", []byte(`{"disabled":{}}`)
+	require.NoError(t, r.store.InsertMicroVM(t.Context(), vm, nil, store.Event{Subject: vm.ID}))
+	for _, kind := range []extension.Kind{"", extension.AppLog, extension.ConsoleLog} {
+		_, err := r.as(mine).Logs(t.Context(), extension.LogsInput{Source: vm.ID, Kind: kind})
+		require.ErrorContains(t, err, "Logging is disabled for MicroVM microvm-silent")
+	}
+	require.Empty(t, r.text(extension.LogsInput{Source: vm.ID, Kind: extension.VMMLog}))
+}

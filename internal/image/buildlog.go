@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 )
 
 const (
@@ -18,21 +21,28 @@ const (
 // buildLog is the log file of a build, which can be read while it grows. It is bounded: a build
 // that writes without end gets its beginning and its end recorded.
 type buildLog struct {
-	path string
+	path  string
+	quiet bool // its image's logging is disabled: only our own notes are kept
 
 	mu   sync.Mutex // guards all below
 	file *os.File
+	size int64  // bytes written
 	left int    // bytes
 	tail []byte // the last bytes written, also those that the file has no room for
 	err  error  // the first failure
 }
 
-func createLog(path string) (*buildLog, error) {
+func createLog(path string, quiet bool) (*buildLog, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create build log: %w", err)
 	}
-	return &buildLog{path: path, file: file, left: maxLog}, nil
+	l := &buildLog{path: path, file: file, left: maxLog, quiet: quiet}
+	l.begin(loggroup.BuildPart)
+	if quiet {
+		l.note("Logging is disabled for this image: what its build and its app write is not kept")
+	}
+	return l, nil
 }
 
 // openLog continues the log of a build that another process began.
@@ -54,6 +64,9 @@ func openLog(path string) (*buildLog, error) {
 
 // Write never fails: a full disk must not look like a fault of the build.
 func (l *buildLog) Write(p []byte) (int, error) {
+	if l.quiet {
+		return len(p), nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.remember(p)
@@ -82,9 +95,39 @@ func (l *buildLog) note(format string, args ...any) {
 }
 
 func (l *buildLog) append(p []byte) {
-	if _, err := l.file.Write(p); err != nil && l.err == nil {
+	n, err := l.file.Write(p)
+	l.size += int64(n)
+	if err != nil && l.err == nil {
 		l.err = fmt.Errorf("write build log: %w", err)
 	}
+}
+
+// begin says of which microVM the build is what comes from now on. Whoever sends the log on, once it is
+// complete, removes the file that says so; see package logship.
+func (l *buildLog) begin(part loggroup.Part) {
+	if l.quiet {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	path := partsFile(l.path)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	var file *os.File
+	if err == nil {
+		file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(file, "%s %d\n", part, l.size)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil && l.err == nil {
+		l.err = fmt.Errorf("note the parts of the build log: %w", err)
+	}
+}
+
+// partsFile is there until a build's log has been sent on.
+func partsFile(path string) string {
+	return filepath.Join(filepath.Dir(filepath.Dir(path)), unsentName, strings.TrimSuffix(filepath.Base(path), logSuffix))
 }
 
 func (l *buildLog) remember(p []byte) {
@@ -115,4 +158,5 @@ func (l *buildLog) close() error {
 func (l *buildLog) discard() {
 	_ = l.close()
 	_ = os.Remove(l.path)
+	_ = os.Remove(partsFile(l.path))
 }

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 )
 
 func TestALogIsCutButItsEndIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	l, err := createLog(path)
+	l, err := createLog(path, false)
 	require.NoError(t, err)
 	line := []byte(strings.Repeat("x", 1<<20-1) + "\n")
 	for range 20 {
@@ -45,7 +47,7 @@ func TestTheTailHasFiftyLinesOfValidText(t *testing.T) {
 		"a line of binary": {strings.Repeat("\xff", 100_000), 1, "\uFFFD"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := createLog(filepath.Join(t.TempDir(), "log"))
+			l, err := createLog(filepath.Join(t.TempDir(), "log"), false)
 			require.NoError(t, err)
 			_, err = l.Write([]byte(c.written))
 			require.NoError(t, err)
@@ -60,7 +62,7 @@ func TestTheTailHasFiftyLinesOfValidText(t *testing.T) {
 
 func TestALogCanBeReadWhileItGrowsAndContinued(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	l, err := createLog(path)
+	l, err := createLog(path, false)
 	require.NoError(t, err)
 	_, err = l.Write([]byte("first"))
 	require.NoError(t, err)
@@ -77,4 +79,41 @@ func TestALogCanBeReadWhileItGrowsAndContinued(t *testing.T) {
 	text, err = os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, "first\n==> second\n", string(text))
+}
+
+func TestTheLogOfAnImageWithoutLoggingHasOnlyOurNotes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "builds", "x.log")
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+	l, err := createLog(path, true)
+	require.NoError(t, err)
+	n, err := l.Write([]byte("secret\n"))
+	require.NoError(t, err)
+	require.Equal(t, 7, n)
+	l.begin(loggroup.SnapshotPart)
+	l.note("The image is ready")
+	require.NotContains(t, l.lastLines(), "secret")
+	require.NoError(t, l.close())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "secret")
+	require.Contains(t, string(text), "==> The image is ready\n")
+	require.NoFileExists(t, partsFile(path), "there is nothing to send on")
+}
+
+func TestTheLogTellsWhereItsPartsBegin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "builds", "x.log")
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+	l, err := createLog(path, false)
+	require.NoError(t, err)
+	_, err = l.Write([]byte("step 1\n"))
+	require.NoError(t, err)
+	l.begin(loggroup.SnapshotPart)
+	l.note("Booting")
+	l.begin(loggroup.ValidatePart)
+	require.NoError(t, l.close())
+	text, err := os.ReadFile(partsFile(path))
+	require.NoError(t, err)
+	require.Equal(t, "build 0\nsnapshot 7\nvalidate 19\n", string(text))
+	l.discard()
+	require.NoFileExists(t, partsFile(path))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
@@ -26,7 +27,7 @@ func (m *Manager) Create(ctx context.Context, i store.Image, config store.ImageC
 		Config: config, CreatedAt: now, UpdatedAt: now,
 	}
 	b := store.Build{ID: uuid.NewString(), ImageID: i.ID, Version: v.Version, State: store.BuildPending, CreatedAt: now}
-	log, err := createLog(LogFile(m.cfg.Dir, b.ID))
+	log, err := createLog(LogFile(m.cfg.Dir, b.ID), loggroup.Disabled(config.WireLogging))
 	if err != nil {
 		return store.Image{}, store.ImageVersion{}, err
 	}
@@ -63,7 +64,7 @@ func (m *Manager) Update(ctx context.Context, imageID string, config store.Image
 		Config: config, CreatedAt: now, UpdatedAt: now,
 	}
 	b := store.Build{ID: uuid.NewString(), ImageID: imageID, State: store.BuildPending, CreatedAt: now}
-	log, err := createLog(LogFile(m.cfg.Dir, b.ID))
+	log, err := createLog(LogFile(m.cfg.Dir, b.ID), loggroup.Disabled(config.WireLogging))
 	if err != nil {
 		return store.Image{}, store.ImageVersion{}, err
 	}

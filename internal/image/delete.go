@@ -93,8 +93,11 @@ func (m *Manager) removeLogs(ctx context.Context, v store.ImageVersion) error {
 	return everyPage(ctx, func(ctx context.Context, page store.Page) (int64, error) {
 		builds, next, err := m.cfg.Records.ListBuilds(ctx, v.ImageID, v.Version, page)
 		for _, b := range builds {
-			if err := os.Remove(LogFile(m.cfg.Dir, b.ID)); err != nil && !os.IsNotExist(err) {
-				return 0, fmt.Errorf("remove build log: %w", err)
+			log := LogFile(m.cfg.Dir, b.ID)
+			for _, path := range []string{log, partsFile(log)} {
+				if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+					return 0, fmt.Errorf("remove build log: %w", err)
+				}
 			}
 		}
 		return next, err

@@ -92,6 +92,7 @@ type Config struct {
 	Credentials func(who microvm.Identity) aws.CredentialsProvider
 	Clock       clockwork.Clock
 	Log         *slog.Logger
+	LogEnded    func(buildID string) // told when the log of a build is complete; nil: nobody is
 
 	Builds        int           // at once, others queue; default 5 (spec/behaviour.md 13)
 	BuildTime     time.Duration // from the fetch to the export; default 1 h
@@ -133,6 +134,9 @@ func New(cfg Config) *Manager {
 	if cfg.Credentials == nil {
 		cfg.Credentials = func(microvm.Identity) aws.CredentialsProvider { return nil }
 	}
+	if cfg.LogEnded == nil {
+		cfg.LogEnded = func(string) {}
+	}
 	m := &Manager{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.Builds)), runDockerfile: buildkit.Run}
 	m.running, m.stop = context.WithCancelCause(context.Background())
 	return m
@@ -163,11 +167,22 @@ func (m *Manager) buildsDir() string { return filepath.Join(m.cfg.Dir, "builds")
 
 // LogFile is where the log of a build is, while it runs and until its version is deleted.
 func LogFile(dataDir, buildID string) string {
-	return filepath.Join(dataDir, "logs", "builds", buildID+".log")
+	return filepath.Join(LogDir(dataDir), buildID+logSuffix)
 }
 
+// LogDir has the logs of builds.
+func LogDir(dataDir string) string { return filepath.Join(dataDir, "logs", "builds") }
+
+// UnsentDir has a file for each build whose log was not sent on yet, of its id: it tells where which part of the log begins.
+func UnsentDir(dataDir string) string { return filepath.Join(dataDir, "logs", unsentName) }
+
+const (
+	logSuffix  = ".log"
+	unsentName = "unsent"
+)
+
 func (m *Manager) makeDirs() error {
-	for _, dir := range []string{m.buildsDir(), filepath.Dir(LogFile(m.cfg.Dir, "x"))} {
+	for _, dir := range []string{m.buildsDir(), LogDir(m.cfg.Dir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folders for builds: %w", err)
 		}

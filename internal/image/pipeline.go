@@ -13,6 +13,7 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/image/artifact"
 	"github.com/dormouse-dev/dormouse/internal/image/buildkit"
 	"github.com/dormouse-dev/dormouse/internal/image/rootfs"
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/microvm"
 	"github.com/dormouse-dev/dormouse/internal/objectstore"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
@@ -55,6 +56,7 @@ func (p *pipeline) result() string  { return filepath.Join(p.dir, "image") }
 
 // run builds, and records how that ended.
 func (p *pipeline) run(ctx context.Context) {
+	defer p.m.cfg.LogEnded(p.build.ID)
 	made, err := p.make(ctx)
 	if err == nil {
 		err = p.publish(made)
@@ -194,6 +196,12 @@ func (p *pipeline) bake(ctx context.Context, start rootfs.Start) (*snapshot.Imag
 		Log:  p.log,
 		Warn: func(text string) { p.log.note("Warning: %s", text) },
 		Phase: func(name string) {
+			switch name {
+			case "boot":
+				p.log.begin(loggroup.SnapshotPart)
+			case "validate":
+				p.log.begin(loggroup.ValidatePart)
+			}
 			p.next(name, "%s", map[string]string{
 				"boot": fmt.Sprintf("Booting the image, which runs %.200q", strings.Join(start.Args, " ")), "ready": "Waiting for the application to be ready",
 				"snapshot": "Taking the snapshot", "validate": "Validating a microVM from the snapshot",

@@ -32,6 +32,7 @@ type App struct {
 	mu       sync.Mutex // guards all below
 	opened   bool       // position is known
 	position int64      // of what comes next
+	base     int64      // bytes of the log before its newest segment, also those that are gone
 	log      *segment   // nil until there is output, and after a failure to open it
 	state    *os.File
 	failing  bool
@@ -117,10 +118,7 @@ func (a *App) notes(at time.Time, dropped int64) (out []byte) {
 // flush writes lines, and then how far the log goes.
 func (a *App) flush(out []byte, position int64) error {
 	if a.log.full(len(out)) {
-		if err := a.log.rotate(); err != nil {
-			return err
-		}
-		if err := a.remember(); err != nil {
+		if err := a.turn(); err != nil {
 			return err
 		}
 	}
@@ -128,16 +126,67 @@ func (a *App) flush(out []byte, position int64) error {
 		return err
 	}
 	a.position, a.unkept = position, 0
+	if err := a.remember(); err != nil {
+		return err
+	}
+	if a.folder.grown != nil {
+		a.folder.grown(a.id)
+	}
+	return nil
+}
+
+// turn begins a new segment. Since must not look between its two steps.
+func (a *App) turn() error {
+	a.folder.turning.Lock()
+	defer a.folder.turning.Unlock()
+	before := a.log.size
+	if err := a.log.rotate(); err != nil {
+		return err
+	}
+	a.base += before
 	return a.remember()
 }
 
-// The state file holds the position and the size of the newest segment that goes with it. A daemon
-// that is killed between a write to the log and one to this file leaves a log that is too long.
-const stateForm = "%020d %020d\n"
+// state is what the state file holds: the position, the size of the newest segment that goes with it, and the
+// bytes in all segments before that one. A daemon that is killed between a write to the log and one to this file
+// leaves a log that is too long.
+type state struct{ position, size, base int64 }
+
+const stateForm = "%020d %020d %020d\n"
 
 func (a *App) remember() error {
-	_, err := a.state.WriteAt(fmt.Appendf(nil, stateForm, a.position, a.log.size), 0)
+	_, err := a.state.WriteAt(fmt.Appendf(nil, stateForm, a.position, a.log.size, a.base), 0)
 	return err
+}
+
+// readState reads the state file beside a log; ok tells that there is a usable one.
+func readState(logPath string) (s state, ok bool, err error) {
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(logPath), stateName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, false, err
+	}
+	if n, _ := fmt.Sscanf(string(text), stateForm, &s.position, &s.size, &s.base); n < 3 {
+		if n < 2 {
+			return state{}, false, nil
+		}
+		s.base = sizeOf(logPath + older) // of a version that did not count it
+	}
+	if s.position < 0 || s.size < 0 || s.base < 0 || s.position > maxPosition || s.base > maxPosition {
+		return state{}, false, nil
+	}
+	if size := sizeOf(logPath); size < s.size { // a daemon was killed in the middle of turn
+		s.base, s.size = s.base+sizeOf(logPath+older), size
+	}
+	return s, true, nil
+}
+
+// sizeOf is the length of a file, 0 if it cannot be told.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // open goes on where the log ends.
@@ -153,30 +202,38 @@ func (a *App) open() (err error) {
 		return errors.Join(err, log.close())
 	}
 	a.log = log
-	return nil
+	return a.remember()
 }
 
 // recall opens the state file and makes the log as long as that says.
 func (a *App) recall(log *segment) error {
-	path := filepath.Join(filepath.Dir(log.path), stateName)
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	was, known, err := readState(log.path)
+	if err != nil {
 		return err
 	}
-	var position, size int64
-	n, _ := fmt.Sscanf(string(text), stateForm, &position, &size)
-	if !a.opened && n == 2 && position >= 0 && size >= 0 {
-		a.position = position
-		if size < log.size {
-			if err := log.file.Truncate(size); err != nil {
+	switch {
+	case a.opened:
+	case !known:
+		a.base = sizeOf(log.path + older)
+	default:
+		a.position, a.base = was.position, was.base
+		if was.size < log.size {
+			if err := log.file.Truncate(was.size); err != nil {
 				return err
 			}
-			log.size = size
+			log.size = was.size
 		}
 	}
 	a.opened = true
-	a.state, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	a.state, err = os.OpenFile(filepath.Join(filepath.Dir(log.path), stateName), os.O_WRONLY|os.O_CREATE, 0o600)
 	return err
+}
+
+// Discard keeps nothing of what the app writes, from now on.
+func (a *App) Discard() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
 }
 
 // Settle makes durable what was kept, and lets go of the files until there is more. Whoever appends meanwhile

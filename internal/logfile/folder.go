@@ -34,14 +34,20 @@ const stateName = "app.position"
 type Folder struct {
 	dir      string
 	appBytes int64
+	grown    func(id string) // told of each write to an app's log; nil: nobody is
 
-	mu sync.Mutex // serialises Append: it is rare
+	mu      sync.Mutex   // serialises Append: it is rare
+	turning sync.RWMutex // held while an app's log begins a new segment, which is rare too
 }
 
 // NewFolder keeps logs under dir, with appBytes at most of each microVM's app.
 func NewFolder(dir string, appBytes int64) *Folder {
 	return &Folder{dir: dir, appBytes: max(appBytes, MinAppBytes)}
 }
+
+// OnGrowth has a function told of each write to an app's log, which it must not hold up. It is to be
+// called before anything is written.
+func (f *Folder) OnGrowth(grown func(id string)) { f.grown = grown }
 
 // Path is where a log of a microVM is, or will be.
 func (f *Folder) Path(id string, name Name) string { return filepath.Join(f.dir, id, string(name)) }
@@ -53,11 +59,7 @@ func (f *Folder) Append(id string, name Name, text []byte) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	log, err := openSegment(f.Path(id, name), sideBytes)
-	if err == nil {
-		err = errors.Join(log.append(text[max(0, len(text)-sideBytes/2):]), log.close())
-	}
-	if err != nil {
+	if err := Append(f.Path(id, name), sideBytes, text[max(0, len(text)-sideBytes/2):]); err != nil {
 		return fmt.Errorf("keep the %s of microVM %s: %w", name, id, err)
 	}
 	return nil
@@ -77,4 +79,16 @@ func (f *Folder) IDs() ([]string, error) {
 		ids[i] = entry.Name()
 	}
 	return ids, nil
+}
+
+// Append adds text to a bounded log, of which the newest bytes are kept. Calls for one log must not overlap.
+func Append(path string, keep int64, text []byte) error {
+	log, err := openSegment(path, keep)
+	if err == nil {
+		err = errors.Join(log.append(text), log.close())
+	}
+	if err != nil {
+		return fmt.Errorf("append to a log: %w", err)
+	}
+	return nil
 }

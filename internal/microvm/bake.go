@@ -93,6 +93,7 @@ func (m *Manager) snapshotReady(ctx context.Context, s *session, spec BakeSpec) 
 	watching, stop := context.WithCancel(ctx)
 	app := m.follow(watching, s, spec.Log, 0)
 	err := m.awaitReady(ctx, s, spec, app)
+	m.hearOut(ctx, app)
 	stop()
 	<-app.drained
 	if err != nil {
@@ -154,6 +155,21 @@ type follower struct {
 	code    chan int // of size 1
 	drained chan struct{}
 	logged  int64 // bytes of output, those before included; to be read once it is drained
+	hearing
+}
+
+// hearOut returns when what the app has written by now was passed on, as far as one can tell.
+func (m *Manager) hearOut(ctx context.Context, f *follower) {
+	began := m.clock.Now().UnixNano()
+	for !f.upToDate(began, m.clock.Now().UnixNano()) {
+		select {
+		case <-m.clock.After(catchUpPoll):
+		case <-f.drained:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // follow logs what the app writes after so many bytes, until ctx ends.
@@ -162,7 +178,11 @@ func (m *Manager) follow(ctx context.Context, s *session, log io.Writer, logged 
 	go func() {
 		defer close(f.drained)
 		var position int64
+		f.opened.Store(m.clock.Now().UnixNano())
 		for event, err := range s.client.Events(ctx) {
+			if err == nil {
+				f.heard.Store(m.clock.Now().UnixNano())
+			}
 			switch {
 			case err != nil:
 				return
@@ -275,7 +295,11 @@ func (m *Manager) validate(ctx context.Context, image *snapshot.Image, spec Bake
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	app := m.follow(watching, s, spec.Log, image.LoggedBytes)
-	return m.pollHook(ctx, s, "Validate", spec.Hooks.Port, spec.Hooks.Validate, app)
+	err = m.pollHook(ctx, s, "Validate", spec.Hooks.Port, spec.Hooks.Validate, app)
+	m.hearOut(ctx, app)
+	stop()
+	<-app.drained // nothing may be logged behind the end of the build
+	return err
 }
 
 // isoDuration writes whole seconds as the live service does: PT30S, PT5M, PT1H.

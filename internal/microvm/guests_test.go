@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,6 +240,8 @@ type fakeGuest struct {
 	exits   chan int
 	streams chan error // ends a stream of events
 	opened  time.Time  // guarded by g.mu: when a stream was last opened
+
+	networkBytes atomic.Uint64 // towards it
 }
 
 func newFakeGuest(g *guests) *fakeGuest {
@@ -384,7 +387,10 @@ func (s *fakeGuest) printed() ([]byte, error) {
 	return []byte(said), nil
 }
 
-func (s *fakeGuest) vmmPID() int                  { return 4711 }
+func (s *fakeGuest) vmmPID() int { return 4711 }
+func (s *fakeGuest) counters() netstack.Counters {
+	return netstack.Counters{BytesIn: s.networkBytes.Load()}
+}
 func (s *fakeGuest) vmmDone() <-chan struct{}     { return s.vmm }
 func (s *fakeGuest) networkDone() <-chan struct{} { return s.network }
 

@@ -57,6 +57,7 @@ type running interface {
 	console(ctx context.Context) ([]byte, error) // what came on the serial console since the last time
 	printed() ([]byte, error)                    // what the VMM printed since the last time
 	vmmPID() int
+	counters() netstack.Counters
 	vmmDone() <-chan struct{}     // the VMM has ended
 	networkDone() <-chan struct{} // the guest cannot be reached any more
 	end()                         // may be called again

@@ -86,7 +86,8 @@ type Manager struct {
 	pool     *pool
 	starter  starter       // the launcher, but for tests
 	slots    chan struct{} // admission: launches, resumes and suspends under way
-	door     Door          // set by Start
+	network  totals
+	door     Door // set by Start
 
 	stop    context.CancelCauseFunc // ends all actors
 	running context.Context         // until stop

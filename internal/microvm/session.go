@@ -167,3 +167,10 @@ func (s *session) goOn(ctx context.Context) error  { return s.machine.Resume(ctx
 func (s *session) vmmPID() int                     { return s.machine.PID() }
 func (s *session) vmmDone() <-chan struct{}        { return s.machine.Done() }
 func (s *session) networkDone() <-chan struct{}    { return s.stack.Done() }
+
+func (s *session) counters() netstack.Counters {
+	if s.stack == nil {
+		return netstack.Counters{}
+	}
+	return s.stack.Counters()
+}

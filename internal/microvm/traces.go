@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dormouse-dev/dormouse/internal/logfile"
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/vmm"
 )
 
@@ -26,7 +27,10 @@ const (
 )
 
 // collect keeps what console and VMM have said, before a session is ended.
-func (v *vm) collect(s running) { v.collectWithin(s, lastLook) }
+func (v *vm) collect(s running) {
+	v.collectWithin(s, lastLook)
+	v.count(s, true)
+}
 
 // collectNow does the same for the session that serves.
 func (v *vm) collectNow() {
@@ -51,6 +55,9 @@ func (v *vm) collectWithin(s running, limit time.Duration) {
 }
 
 func (v *vm) keepTrace(name logfile.Name, text []byte) {
+	if name == logfile.ConsoleName && loggroup.Disabled(v.view.Load().rec.WireLogging) {
+		return // a guest writes there too
+	}
 	if err := v.m.cfg.Logs.Append(v.id, name, text); err != nil {
 		v.m.log.Error("what a VMM told cannot be kept", "microvm", v.id, "error", err)
 	}

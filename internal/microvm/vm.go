@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dormouse-dev/dormouse/internal/logfile"
+	"github.com/dormouse-dev/dormouse/internal/loggroup"
 	"github.com/dormouse-dev/dormouse/internal/netstack"
 	"github.com/dormouse-dev/dormouse/internal/snapshot"
 	"github.com/dormouse-dev/dormouse/internal/store"
@@ -40,6 +41,7 @@ type vm struct {
 	output  *logfile.App            // what the app writes
 	watcher atomic.Pointer[watcher] // of the present session, or of the last one
 	readers atomic.Int64            // those who wait for what the app writes
+	counted counted                 // what of its network was added to the manager's totals
 
 	// life ends when the microVM is to be terminated, with the doom as its cause, or when the
 	// manager's does. It cuts a launch, suspend or resume short; what is doomed stays so.
@@ -76,6 +78,9 @@ func newVM(m *Manager, rec store.MicroVM, version store.ImageVersion, image *sna
 		m: m, id: rec.ID, version: version, image: image, dir: filepath.Join(m.vmsDir(), rec.ID),
 		commands: make(chan command), knocks: make(chan struct{}, 1), ended: make(chan struct{}),
 		output: m.cfg.Logs.App(rec.ID), metadata: m.metadata(IdentityOf(rec)),
+	}
+	if loggroup.Disabled(rec.WireLogging) {
+		v.output.Discard()
 	}
 	v.life, v.doom = context.WithCancelCause(m.running)
 	v.denials.v = v

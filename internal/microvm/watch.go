@@ -44,6 +44,11 @@ type watcher struct {
 	hurry chan struct{} // of size 1: somebody does not want to wait for watchDelay
 	done  chan struct{} // closed when nothing more comes
 
+	hearing
+}
+
+// hearing is when an agent was listened to, and when it said something.
+type hearing struct {
 	opened atomic.Int64 // Unix nanoseconds, 0: not yet
 	heard  atomic.Int64 // of the last event since then, 0: none
 }
@@ -185,8 +190,9 @@ func (w *watcher) catchUp(ctx context.Context) {
 	}
 }
 
-func (w *watcher) upToDate(began, now int64) bool {
-	opened, heard := w.opened.Load(), w.heard.Load()
+// upToDate tells whether all has come that the app had written when somebody began to wait for it.
+func (h *hearing) upToDate(began, now int64) bool {
+	opened, heard := h.opened.Load(), h.heard.Load()
 	switch {
 	case now-began >= int64(catchUpLimit):
 		return true

@@ -303,3 +303,20 @@ func TestTheLogBeginsWhereThatOfTheBuildEnds(t *testing.T) {
 		require.Equal(t, []string{"launched"}, w.appLog(id))
 	})
 }
+
+func TestOfAMicroVMWithoutLoggingNothingIsKept(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.run(func(vm *store.MicroVM) { vm.WireLogging = []byte(`{"disabled":{},"cloudWatch":null}`) })
+		w.guests.journal.write("secret\n")
+		w.passes(watchDelay + time.Second)
+		w.suspendAndWake(id)
+		w.passes(watchDelay + time.Second)
+		w.tells("guest", "vmm")
+		w.Look(t.Context(), id)
+		require.NoError(t, w.Terminate(t.Context(), id))
+		w.becomes(id, store.VMTerminated)
+		require.FileExists(t, w.cfg.Logs.Path(id, logfile.VMMName), "which is the host's own")
+		require.NoFileExists(t, w.cfg.Logs.Path(id, logfile.AppName))
+		require.NoFileExists(t, w.cfg.Logs.Path(id, logfile.ConsoleName))
+	})
+}

@@ -37,8 +37,8 @@ type host struct {
 	counter, workbench sharedImage
 }
 
-// newHost starts a daemon on an empty data folder, under $DORMOUSE_DATA_DIR if that is set.
-func newHost() (h *host, err error) {
+// newHost starts a daemon on an empty data folder, under $DORMOUSE_DATA_DIR if that is set. It may be changed before.
+func newHost(change ...func(*daemon.Daemon)) (h *host, err error) {
 	ctx := context.Background()
 	h = &host{}
 	if h.Daemon, err = daemon.New(ctx, os.Getenv("DORMOUSE_DATA_DIR")); err != nil {
@@ -50,6 +50,9 @@ func newHost() (h *host, err error) {
 			err = errors.Join(err, started.Remove())
 		}
 	}()
+	for _, f := range change {
+		f(h.Daemon)
+	}
 	if err := h.Start(); err != nil {
 		return nil, err
 	}
@@ -115,15 +118,15 @@ func (h *host) logOnFailure(t *testing.T) {
 }
 
 // ownHost starts a daemon for one test, which does to it what would disturb others.
-func ownHost(t *testing.T) *host {
+func ownHost(t *testing.T, change ...func(*daemon.Daemon)) *host {
 	t.Helper()
-	return ownHostWith(t, nil)
+	return ownHostWith(t, nil, change...)
 }
 
 // ownHostWith is ownHost with a configuration file, which may name the daemon's own access key.
-func ownHostWith(t *testing.T, configure func(key, secret string) string) *host {
+func ownHostWith(t *testing.T, configure func(key, secret string) string, change ...func(*daemon.Daemon)) *host {
 	t.Helper()
-	h, err := newHost()
+	h, err := newHost(change...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := h.close(); err != nil {

@@ -31,7 +31,9 @@ const (
 // Daemon is a `dormouse serve` with a data folder and ports of its own, which stay the same when it
 // is started again. Its methods must not be called concurrently, but for the ones that only look.
 type Daemon struct {
-	Dir string // data folder
+	Dir   string   // data folder
+	Flags []string // of serve, beyond those that every daemon gets
+	Env   []string // variables, beyond those of the tests
 
 	binary string
 	listen [3]string // API, endpoints, S3
@@ -103,10 +105,10 @@ func (d *Daemon) Start(wrapper ...string) error {
 	command := slices.Concat(wrapper, []string{
 		d.binary, "serve", "--data-dir", d.Dir,
 		"--listen-api", d.listen[0], "--listen-endpoint", d.listen[1], "--listen-s3", d.listen[2],
-	})
+	}, d.Flags)
 	d.cmd = exec.CommandContext(context.Background(), command[0], command[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	d.cmd.Env = withoutDataDir(os.Environ())
+	d.cmd.Env = append(withoutDataDir(os.Environ()), d.Env...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	d.exited = make(chan error, 1)
 	if err := spawn(d.cmd, d.exited); err != nil {
