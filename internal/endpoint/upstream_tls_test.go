@@ -3,10 +3,8 @@ package endpoint
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -387,32 +385,6 @@ func TestHandshakeThatFailsIsToldApart(t *testing.T) {
 	requireAnswer(t, appTLSFailed, res, body)
 }
 
-// TestFailedWriteWaitsForWhatTheAppHasSaidAndNoLonger: closing a TLS connection writes, too, so a wait for
-// its end would be one for itself.
-func TestFailedWriteWaitsForWhatTheAppHasSaidAndNoLonger(t *testing.T) {
-	near, far := net.Pipe()
-	conn := newMeteredConn(deafConn{near}, &fakeLease{vm: newFakeVM("x")}, clockwork.NewFakeClock())
-	conn.patient.Store(true)
-	wrote := make(chan error, 1)
-	go func() { _, err := conn.Write([]byte("more of the request")); wrote <- err }()
-	go func() { _, _ = far.Write([]byte("HTTP/1.1 413 ")); far.Close() }()
-	said := make([]byte, 64)
-	n, err := conn.Read(said)
-	require.NoError(t, err)
-	require.Equal(t, "HTTP/1.1 413 ", string(said[:n]))
-	require.Empty(t, wrote, "the response may go on")
-	_, err = conn.Read(said)
-	require.ErrorIs(t, err, io.EOF)
-	require.ErrorIs(t, <-wrote, errTest)
-	_, err = conn.Write([]byte("an alert"))
-	require.ErrorIs(t, err, errTest)
-}
-
-// deafConn is a connection to an app that no longer reads.
-type deafConn struct{ net.Conn }
-
-func (deafConn) Write([]byte) (int, error) { return 0, errTest }
-
 func TestGreetingsOfApps(t *testing.T) {
 	for first, want := range map[string]greeting{
 		"":                                     saidNothing,
@@ -493,71 +465,4 @@ func TestResponsesThatAskForTLS(t *testing.T) {
 			require.True(t, strings.HasSuffix(c.response, "\r\n\r\n"+string(body)), "what was looked at is put back")
 		}
 	}
-}
-
-var errTest = errors.New("on purpose")
-
-func TestBodyIsSentAgainFromItsBeginning(t *testing.T) {
-	source := io.MultiReader(strings.NewReader("hello "), strings.NewReader("world"), failingReader{errTest})
-	b := newRequestBody(source, clockwork.NewFakeClock(), func() {})
-	b.keep(1<<10, turnPause)
-	first := b.sending()
-	part := make([]byte, 3)
-	_, err := io.ReadFull(first, part)
-	require.NoError(t, err)
-	second, err := first.again()
-	require.NoError(t, err)
-	first.end(&errTest)
-	_, err = first.Read(part)
-	require.ErrorIs(t, err, errTest)
-	all, err := io.ReadAll(second)
-	require.ErrorIs(t, err, errTest)
-	require.ErrorIs(t, err, errRequestBody)
-	require.Equal(t, "hello world", string(all))
-}
-
-func TestBodyIsNotSentAgainWhenItsBeginningIsGone(t *testing.T) {
-	b := newRequestBody(strings.NewReader(strings.Repeat("x", 100)), clockwork.NewFakeClock(), func() {})
-	b.keep(10, 0)
-	s := b.sending()
-	all, err := io.ReadAll(s)
-	require.NoError(t, err)
-	require.Len(t, all, 100)
-	_, err = s.again()
-	require.ErrorIs(t, err, errBodyConsumed)
-}
-
-func TestBodyWaitsOnceBeforeItsBeginningIsGivenUp(t *testing.T) {
-	clock := clockwork.NewFakeClock()
-	b := newRequestBody(strings.NewReader(strings.Repeat("x", 100)), clock, func() {})
-	b.keep(10, turnPause)
-	s := b.sending()
-	done := make(chan error, 1)
-	go func() { _, err := io.Copy(io.Discard, s); done <- err }()
-	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
-	require.True(t, b.canRepeat())
-	clock.Advance(turnPause)
-	require.NoError(t, <-done)
-	require.False(t, b.canRepeat())
-}
-
-func TestAppThatDiesUnderAStalledUploadIsReportedAtOnce(t *testing.T) {
-	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
-		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		_, _ = get(t, client, w.request(t, http.MethodGet, "/")) // known from here on
-		acceptEach(t, w.vm, DefaultPort, func(conn net.Conn) {
-			_, _ = conn.Read(make([]byte, 4096))
-			conn.Close()
-		})
-		w.vm.cutConns()
-		reader, writer := io.Pipe()
-		defer writer.Close()
-		r := w.request(t, http.MethodPost, "/")
-		r.Body = reader
-		ctx, cancel := context.WithTimeout(t.Context(), wait)
-		defer cancel()
-		res, err := client.Do(r.WithContext(ctx))
-		require.NoError(t, err)
-		require.Equal(t, appResponseFailed.code, res.Header.Get(errorHeader))
-	})
 }
