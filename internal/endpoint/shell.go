@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/dormouse-dev/dormouse/internal/guest"
+	"github.com/dormouse-dev/dormouse/internal/microvm"
 )
 
 const (
@@ -86,6 +87,7 @@ func (h *handler) serveShell(w http.ResponseWriter, r *http.Request, ex *exchang
 	ex.answered(http.StatusSwitchingProtocols, "")
 	conn.SetReadLimit(-1) // nothing is kept, whatever a message's size
 	s.conn = conn
+	ex.lease.Answered(microvm.Stream)
 	err = s.serve(r.Context(), ex)
 	code, reason := closing(err)
 	h.cfg.Logger.Debug("shell closed", "request", ex.requestID, "microvm", ex.vm.ID(), "reason", reason, "cause", err)
@@ -162,6 +164,7 @@ func (ex *exchange) startProcess(ctx context.Context, r guest.ExecRequest) (Proc
 		if err := ex.renewLease(ctx); err != nil {
 			return nil, err
 		}
+		ex.lease.Answered(microvm.Stream)
 	}
 }
 

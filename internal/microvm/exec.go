@@ -52,7 +52,7 @@ func (l *Lease) Exec(ctx context.Context, r guest.ExecRequest) (*Process, error)
 	started, err := l.session.exec(ctx, r)
 	if err != nil {
 		l.gate.v.processes.leave(p)
-		if l.gate.v.view.Load().session != l.session {
+		if l.Stale() {
 			err = errors.Join(ErrStale, err)
 		}
 		return nil, err
@@ -61,7 +61,6 @@ func (l *Lease) Exec(ctx context.Context, r guest.ExecRequest) (*Process, error)
 	if len(r.Args) == 0 && counts.Shell || len(r.Args) > 0 && counts.Exec {
 		started.Moved = func(int) { l.gate.v.touch() }
 	}
-	l.Answered(Stream)
 	l.gate.v.processes.started(p, started, l)
 	return p, nil
 }
@@ -71,7 +70,7 @@ func (s *processes) enter(p *Process, l *Lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case l.gate.v.view.Load().session != l.session:
+	case l.Stale():
 		return ErrStale
 	case len(s.open) >= maxProcesses:
 		return ErrProcesses

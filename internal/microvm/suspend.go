@@ -57,8 +57,8 @@ func (v *vm) suspend(c command) {
 
 // sleep lets requests end, calls the hook, writes the checkpoint and records SUSPENDED.
 func (v *vm) sleep(c command, s running, phases *telemetry.Phases) error {
-	v.letRequestsEnd(v.life, s, func() { phases.Next("drain") })
 	v.endProcesses()
+	v.letRequestsEnd(v.life, s, func() { phases.Next("drain") })
 	phases.Next("queue")
 	release, err := v.m.admit(v.life, nil)
 	if err != nil {
