@@ -234,15 +234,16 @@ func TestTheWholeSessionEndsWithTheConnection(t *testing.T) {
 				script := `trap '' HUP; (sleep 100) & setsid -w true; sh -c 'kill -STOP $$; sleep 100' & echo leader $$; sleep 100`
 				p := runExec(t, guest.ExecRequest{Args: []string{"sh", "-mc", script}, TTY: tty})
 				shown := until(t, p, "leader ")
-				for !strings.Contains(shown[strings.Index(shown, "leader "):], "\n") {
+				_, told, _ := strings.Cut(shown, "leader ")
+				for !strings.Contains(told, "\n") {
 					out, err := p.Next()
 					if err != nil {
 						t.Fatal(err)
 					}
-					shown += string(out.Data)
+					told += string(out.Data)
 				}
 				var leader int
-				if _, err := fmt.Sscanf(shown[strings.Index(shown, "leader "):], "leader %d", &leader); err != nil {
+				if _, err := fmt.Sscanf(told, "%d", &leader); err != nil {
 					t.Fatal(err)
 				}
 				waitFor(t, func() bool { return len(sessionOf(leader)) >= 3 })

@@ -172,7 +172,8 @@ func (u *upstream) send(req *http.Request, ex *exchange, via way) *sending {
 		s.body = ex.body.sending()
 		out.Body, out.GetBody = s.body, s.again
 	}
-	if s.res, s.err = u.transports[via].RoundTrip(out); s.err != nil && s.conn != nil {
+	s.res, s.err = u.transports[via].RoundTrip(out) //nolint:bodyclose // whoever gets s.res does
+	if s.err != nil && s.conn != nil {
 		if failure := s.conn.failure.Load(); failure != nil {
 			s.err = errors.Join(s.err, *failure) // HTTP/2 does not always tell it
 		}

@@ -88,7 +88,7 @@ func (c *meteredConn) Write(p []byte) (int, error) {
 		c.failure.CompareAndSwap(nil, &err)
 	}
 	if err != nil && c.patient.Load() && !errors.Is(err, ErrRefused) {
-		_ = c.Conn.SetReadDeadline(time.Time{}) // guest.Client sets one to look for a refusal
+		_ = c.SetReadDeadline(time.Time{}) // guest.Client sets one to look for a refusal
 		c.awaitEnd()
 	}
 	return n, err

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,7 +131,7 @@ func (c *rewound) Read(p []byte) (int, error) { return c.from.Read(p) }
 // What servers do with plaintext on a TLS port, as seen with their real versions.
 var tlsServers = map[string]func(conn net.Conn, head []byte){
 	"Go": func(conn net.Conn, head []byte) {
-		if strings.Contains("GET / HEAD  POST  PUT / OPTIO", string(head)) {
+		if slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO"}, string(head)) {
 			_, _ = io.WriteString(conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 		}
 	},
@@ -389,7 +390,7 @@ func TestGreetingsOfApps(t *testing.T) {
 	for first, want := range map[string]greeting{
 		"":                                     saidNothing,
 		"H":                                    saidSomething,
-		"HTTP/1.1 ":                            saidSomething,
+		"HTTP/1.1":                             saidSomething,
 		"\x15\x03\x01\x00\x02\x02\x0a":         saidAlert,
 		"\x15\x03\x01\x00\x02":                 saidAlert,
 		"\x15\x03\x01\x00":                     saidSomething,

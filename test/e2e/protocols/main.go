@@ -74,7 +74,7 @@ func serve(server *http.Server, config *tls.Config) {
 // awaitListener returns when something accepts connections on an address.
 func awaitListener(addr string) {
 	for {
-		conn, err := net.Dial("tcp", "127.0.0.1"+addr)
+		conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", "127.0.0.1"+addr)
 		if err == nil {
 			conn.Close()
 			return
@@ -118,7 +118,7 @@ type testService struct {
 }
 
 func serveGRPC(addr string, options ...grpc.ServerOption) {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		log.Fatal(err)
 	}
