@@ -45,7 +45,7 @@ type nameServer struct {
 
 var insideAddrs = map[string]string{
 	"loopback.office.example.": "127.0.0.1", "metadata.office.example.": "169.254.169.254", "zero.office.example.": "0.0.0.0",
-	"gateway.office.example.": "10.0.2.2", "private.office.example.": "192.168.1.1", "private-two.office.example.": "10.77.0.1",
+	"gateway.office.example.": "10.0.2.2", "private.office.example.": "192.168.1.1", "private-two.office.example.": "10.77.0.1", "good.office.example.": "10.77.200.2",
 }
 
 func newNameServer(t *testing.T) *nameServer {
