@@ -46,6 +46,7 @@ func setUpNetwork() error {
 	}{
 		{"lo up", linkUp(lo.Index)},
 		{"address", addAddress(eth0.Index, self, guest.PrefixBits)},
+		{"eth0's frame size", setMTU(eth0.Index, guest.MTU)},
 		{"eth0 up", linkUp(eth0.Index)},
 		{"default route", addDefaultRoute(eth0.Index, gateway)},
 		{"gateway neighbour", addNeighbour(eth0.Index, gateway, gatewayMAC)},
@@ -97,6 +98,13 @@ func (s routeSocket) do(request []byte) error {
 func linkUp(index int) []byte {
 	body := []byte{unix.AF_UNSPEC, 0, 0, 0} // struct ifinfomsg
 	body = appendUint32(body, uint32(index), unix.IFF_UP, unix.IFF_UP)
+	return routeRequest(unix.RTM_NEWLINK, 0, body)
+}
+
+func setMTU(index int, mtu uint32) []byte {
+	body := []byte{unix.AF_UNSPEC, 0, 0, 0} // struct ifinfomsg
+	body = appendUint32(body, uint32(index), 0, 0)
+	body = appendAttribute(body, unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, mtu))
 	return routeRequest(unix.RTM_NEWLINK, 0, body)
 }
 

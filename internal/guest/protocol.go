@@ -13,7 +13,11 @@ const (
 	GatewayMAC = "52:55:0a:00:02:02"
 	ResolverIP = "10.0.2.3"
 	PrefixBits = 24
-	MTU        = 1500
+
+	// MTU is that of the guest's network card. The link is a socket, so frames may be large: each costs guest,
+	// VMM and daemon about the same whatever its size, and a download is 3 to 4 times as fast as with 1500 under
+	// software emulation. QEMU takes frames up to 68 KiB (NET_BUFSIZE).
+	MTU = 32000
 
 	// AgentPort is where the agent listens, on GuestIP only, and accepts GatewayIP only.
 	AgentPort = 1

@@ -20,7 +20,7 @@ const (
 	vlanTag    = 4 // a guest may tag frames, which lengthens them; such frames are read and dropped
 	maxFrame   = header.EthernetMinimumSize + guest.MTU + vlanTag
 
-	// readBuffer holds about ten full frames: fewer reads under load, little memory when idle.
+	// readBuffer holds many small frames; of a large one the rest is read to where it belongs.
 	readBuffer = 16 << 10 // bytes
 )
 

@@ -21,7 +21,7 @@ const (
 	// switch would. A paused VM reads nothing, so this bounds what it makes the daemon hold.
 	sendQueue = 4096
 	// writeBatch is about how many bytes go to QEMU in one system call at most.
-	writeBatch = 16 << 10
+	writeBatch = 64 << 10
 )
 
 // link is the network card of the stack: frames to and from QEMU.
@@ -76,7 +76,7 @@ func (l *link) inject(protocol tcpip.NetworkProtocolNumber, frame *buffer.View) 
 // writeFrames sends the stack's frames to QEMU until ctx ends or the stream fails, which it then
 // ends for both directions.
 func (l *link) writeFrames(ctx context.Context) {
-	batch := make([]byte, 0, writeBatch+maxFrame)
+	var batch []byte // grows with what there is to send: most guests are idle most of the time
 	for {
 		packet := l.ReadContext(ctx)
 		if packet == nil {

@@ -30,7 +30,7 @@ const nic tcpip.NICID = 1
 // The guest is one hop and well under a millisecond away, so small windows fill the link, and they
 // bound what a guest or its peers can make the daemon hold: twice tcpBuffer per connection.
 const (
-	tcpBuffer = 128 << 10 // bytes, each direction
+	tcpBuffer = 256 << 10 // bytes, each direction
 	// Nothing strays on a link of one hop, so closed connections need not be remembered for
 	// minutes, and a guest cannot pile them up.
 	timeWait = 200 * time.Millisecond
