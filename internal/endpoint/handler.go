@@ -102,6 +102,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		defer ex.linger()
 	}
+	defer func() { ex.body.retire() }()
 	h.proxy.ServeHTTP(w, r.WithContext(withExchange(r.Context(), ex)))
 }
 

@@ -188,7 +188,7 @@ func TestABodyThatWasBegunIsNotSentAgain(t *testing.T) {
 	stale := fmt.Errorf("%w: %w", ErrStale, io.EOF)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "/", nil)
 	require.NoError(t, err)
-	body := newRequestBody(strings.NewReader("body"), clockwork.NewFakeClock(), func() {})
+	body := newRequestBody(strings.NewReader("body"), nil, clockwork.NewFakeClock(), func() {})
 	ex := &exchange{body: body}
 	require.True(t, ex.mayGoAgain(r, stale, time.Second))
 	require.False(t, ex.mayGoAgain(r, io.EOF, time.Second), "the app's own fault")
