@@ -284,6 +284,24 @@ func TestManyRequestsAtOnceFindOutTogether(t *testing.T) {
 	})
 }
 
+func TestAppThatSaysTooLateThatItWantsTLSIsHeardOut(t *testing.T) {
+	const words = "Client sent an HTTP request to an HTTPS server.\n"
+	w := startWorld(t, clockwork.NewRealClock())
+	acceptEach(t, w.vm, DefaultPort, func(conn net.Conn) {
+		defer conn.Close()
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(words), words)
+		}
+	})
+	r := w.request(t, http.MethodPost, "/")
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, 1<<20))), 1<<20 // more than is kept
+	res, body := get(t, w.client(t), r)
+	require.Equal(t, http.StatusBadRequest, res.StatusCode)
+	require.Equal(t, words, body)
+}
+
 // TestPlaintextAppNeverSeesAClientHello: whatever a plaintext app does, or fails to do.
 func TestPlaintextAppNeverSeesAClientHello(t *testing.T) {
 	readRequest := func(conn net.Conn) error {
@@ -459,10 +477,8 @@ func TestResponsesThatAskForTLS(t *testing.T) {
 		res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(c.response)), nil)
 		require.NoError(t, err)
 		require.Equal(t, c.want, wantsTLS(res), c.response)
-		if !c.want {
-			body, err := io.ReadAll(res.Body)
-			require.NoError(t, err)
-			require.True(t, strings.HasSuffix(c.response, "\r\n\r\n"+string(body)), "what was looked at is put back")
-		}
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.True(t, strings.HasSuffix(c.response, "\r\n\r\n"+string(body)), "what was looked at is put back")
 	}
 }
