@@ -36,8 +36,8 @@ func newHandler(cfg Config) *handler {
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      newUpstream(cfg.Clock),
-		ModifyResponse: modifyResponse,
-		ErrorHandler:   h.proxyFailed, // bytes go on as they come: modifyResponse sees to it
+		ModifyResponse: modifyResponse, // which also sees to it that bytes go on as they come
+		ErrorHandler:   h.proxyFailed,
 		BufferPool:     &copyBuffers{},
 		ErrorLog:       slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
