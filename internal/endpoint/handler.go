@@ -36,8 +36,8 @@ func newHandler(cfg Config) *handler {
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      newUpstream(cfg.Clock),
-		ModifyResponse: modifyResponse,
-		ErrorHandler:   h.proxyFailed, // bytes go on as they come: modifyResponse sees to it
+		ModifyResponse: modifyResponse, // which also sees to it that bytes go on as they come
+		ErrorHandler:   h.proxyFailed,
 		BufferPool:     &copyBuffers{},
 		ErrorLog:       slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -54,9 +54,9 @@ type exchange struct {
 	port      uint16
 	forceH2   bool
 	offer     offer
-	tally     *tally // nil where nothing is limited
-	shell     bool   // a shell is asked for, and port means nothing
-	lease     Lease
+	tally     *tally       // nil where nothing is limited
+	shell     bool         // a shell is asked for, and port means nothing
+	lease     Lease        // nil before takeLease, and when renewLease has failed
 	body      *requestBody // nil if there is none, or it is not yet being sent
 	duplex    bool         // HTTP/1 with a body: response and body overlap
 	base      context.Context
@@ -88,7 +88,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.answer(w, ex, answerFor(err), err)
 		return
 	}
-	defer func() { ex.lease.Release() }() // not the present lease: renewLease may change it
+	defer ex.giveUpLease()
 	if ex.shell {
 		h.serveShell(w, r, ex)
 		return
@@ -102,6 +102,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		defer ex.linger()
 	}
+	defer func() { ex.body.retire() }()
 	h.proxy.ServeHTTP(w, r.WithContext(withExchange(r.Context(), ex)))
 }
 
@@ -233,14 +234,18 @@ func (ex *exchange) takeLease(ctx context.Context) error {
 	return nil
 }
 
-// renewLease gives up a lease that went stale for a new one; the old one stays when that fails.
+// renewLease gives up a lease that went stale for a new one. It must not keep the old one meanwhile: the
+// suspend that is waited for would wait for it. When it fails there is none.
 func (ex *exchange) renewLease(ctx context.Context) error {
-	stale := ex.lease
-	if err := ex.takeLease(ctx); err != nil {
-		return err
+	ex.giveUpLease()
+	return ex.takeLease(ctx)
+}
+
+func (ex *exchange) giveUpLease() {
+	if ex.lease != nil {
+		ex.lease.Release()
+		ex.lease = nil
 	}
-	stale.Release()
-	return nil
 }
 
 func (h *handler) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {

@@ -122,7 +122,7 @@ func TestEarlyResponseOfAnAppThatClosesReachesTheClient(t *testing.T) {
 		w.vm.cutConns()
 		for range 20 {
 			r := w.request(t, http.MethodPut, "/")
-			r.Body, r.ContentLength = io.NopCloser(io.LimitReader(repeating("dormouse"), 8<<20)), 8<<20
+			r.Body, r.ContentLength = io.NopCloser(io.LimitReader(repeating(make([]byte, copyBuffer)), 8<<20)), 8<<20
 			res, body := get(t, client, r)
 			require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode, res.Header.Get(errorHeader))
 			require.Equal(t, "no!", body)

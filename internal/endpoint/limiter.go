@@ -35,8 +35,8 @@ type visits struct {
 }
 
 const (
-	// tallyLife is how long a tally lasts that nobody uses: after a second without requests or bytes it
-	// says the same as a new one.
+	// tallyLife is how long a tally lasts without a connection: after a second without requests or bytes it
+	// says the same as a new one. What is open must not move bytes beside a second tally.
 	tallyLife  = time.Minute
 	firstSweep = 1000
 )
@@ -63,8 +63,8 @@ func (l *limiter) admit(vm VM, by *clientConn) (*tally, *answer) {
 	now := l.clock.Now()
 	t := l.of(vm.ID(), limit, now)
 	t.used = now
-	if by != nil && limit.Connections > 0 && !by.visits.ended && !slices.Contains(by.visits.to, t) {
-		if t.conns >= limit.Connections {
+	if by != nil && !by.visits.ended && !slices.Contains(by.visits.to, t) {
+		if limit.Connections > 0 && t.conns >= limit.Connections {
 			return nil, &tooManyConnections
 		}
 		t.conns++

@@ -150,6 +150,22 @@ func TestTalliesOfVMsThatAreGoneAreForgotten(t *testing.T) {
 	require.Contains(t, l.tallies, "0", "one that has a connection open counts it still")
 }
 
+func TestAVMHasOneBandwidthWhateverIsLimitedBesides(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	l := newLimiter(Limits{512: {Bandwidth: 1 << 20}}, clock)
+	admit := func(id string) *tally {
+		tally, refusal := l.admit(&fakeVM{id: id, class: 512}, &clientConn{})
+		require.Nil(t, refusal)
+		return tally
+	}
+	download := admit("a")
+	clock.Advance(tallyLife)
+	for i := range firstSweep {
+		admit(fmt.Sprint(i))
+	}
+	require.Same(t, download, admit("a"))
+}
+
 // through copies n bytes through a throttled connection, in one direction, and returns what it took.
 func through(t *testing.T, bytes *rate.Limiter, n int, write bool) time.Duration {
 	near, far := net.Pipe()

@@ -33,9 +33,9 @@ func (ex *exchange) observe(r *http.Request) (end func()) {
 	}
 }
 
-// answered notes what a request is answered with.
+// answered notes what a request is answered with. It is not, when its client has left or the server ends.
 func (ex *exchange) answered(status int, code string) {
-	if ex.observed != nil {
+	if ex.observed != nil && ex.observed.Request.Context().Err() == nil {
 		ex.observed.Status, ex.observed.Code, ex.observed.Answered = status, code, ex.handler.cfg.Clock.Now()
 	}
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
@@ -32,5 +33,21 @@ func TestRequestsAreObservedWhateverTheyAreAnsweredWith(t *testing.T) {
 			require.Equal(t, res.Header.Get(requestIDHeader), o.RequestID)
 			require.False(t, o.Began.After(o.Answered) || o.Answered.After(o.Ended))
 		}
+	})
+}
+
+func TestRequestsWhoseClientsLeaveCountAsUnanswered(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
+		seen := make(chan Observed, 1)
+		w.http.Handler.(*handler).cfg.Observe = func(o Observed) { seen <- o }
+		app := newStuck(1)
+		w.vm.listen(t, DefaultPort, app)
+		ctx, leave := context.WithCancel(t.Context())
+		go func() { <-app.arrivals; leave() }()
+		_, err := client.Do(w.request(t, http.MethodGet, "/").WithContext(ctx)) //nolint:bodyclose // there is none
+		require.ErrorIs(t, err, context.Canceled)
+		o := <-seen
+		require.Zero(t, o.Status, o.Code)
+		require.True(t, o.Answered.IsZero())
 	})
 }

@@ -37,10 +37,11 @@ func (ex *exchange) cut(err error) error {
 // next generation: nothing of its response has come, so all that counts is what the app may
 // already have done with it.
 func (ex *exchange) mayGoAgain(req *http.Request, err error, took time.Duration) bool {
-	if !errors.Is(err, ErrStale) || !ex.body.canRepeat() || req.Context().Err() != nil {
+	if !errors.Is(err, ErrStale) || req.Context().Err() != nil {
 		return false
 	}
-	return errors.Is(err, errDial) || idempotent[req.Method] && took < maxSilence
+	safe := errors.Is(err, errDial) || idempotent[req.Method] && took < maxSilence
+	return safe && ex.body.rewind()
 }
 
 // kindOf tells how a response will end.

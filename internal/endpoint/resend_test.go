@@ -113,6 +113,26 @@ func TestARequestOnWhichTheAppWasSilentForLongWakesNobody(t *testing.T) {
 	w.vm.wake()
 }
 
+// TestARequestThatWaitsToGoAgainIsNotWaitedFor: the suspend that cut it would wait for it, and it for the wake.
+func TestARequestThatWaitsToGoAgainIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	app := newStuck(1)
+	w.vm.listen(t, DefaultPort, app)
+	go func() {
+		<-app.arrivals
+		w.vm.suspend()
+	}()
+	done := make(chan string, 1)
+	go func() {
+		_, body := get(t, w.client(t), w.request(t, http.MethodGet, "/"))
+		done <- body
+	}()
+	require.Eventually(t, func() bool { return w.vm.leases.Load() == 2 && w.vm.waiting() == 1 }, wait, time.Millisecond)
+	require.Zero(t, w.vm.open.Load())
+	w.vm.wake()
+	require.Equal(t, "answered", <-done)
+}
+
 func TestAResponseThatHasBegunIsCutAndNotRepeated(t *testing.T) {
 	overBoth(t, func(t *testing.T, w *world, client *http.Client) {
 		w.vm.listen(t, DefaultPort, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -188,7 +208,7 @@ func TestABodyThatWasBegunIsNotSentAgain(t *testing.T) {
 	stale := fmt.Errorf("%w: %w", ErrStale, io.EOF)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "/", nil)
 	require.NoError(t, err)
-	body := newRequestBody(strings.NewReader("body"), clockwork.NewFakeClock(), func() {})
+	body := newRequestBody(strings.NewReader("body"), nil, clockwork.NewFakeClock(), func() {})
 	ex := &exchange{body: body}
 	require.True(t, ex.mayGoAgain(r, stale, time.Second))
 	require.False(t, ex.mayGoAgain(r, io.EOF, time.Second), "the app's own fault")

@@ -2,8 +2,6 @@ package endpoint
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"sync"
 
@@ -90,9 +88,4 @@ func (c *throttledConn) Close() error {
 }
 
 // CloseWrite passes on the end of one direction.
-func (c *throttledConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return fmt.Errorf("close one direction to guest: %w", errors.ErrUnsupported)
-}
+func (c *throttledConn) CloseWrite() error { return closeWrite(c.Conn) }

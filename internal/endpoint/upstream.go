@@ -99,7 +99,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := wishesOf(req)
 	via := w.choose(u.ports.get(ex.app()))
 	if req.Body != nil {
-		ex.body = newRequestBody(req.Body, u.clock, ex.stopReading)
+		ex.body = newRequestBody(req.Body, req.Trailer, u.clock, ex.stopReading)
 		ex.body.keep(u.keeps(ex, req.Method, via))
 	}
 	for sends, turns := 1, 0; ; {
@@ -113,7 +113,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			continue
 		}
 		next, turn := u.judge(req.Context(), s, w)
-		if turns++; !turn || turns > maxTurns || !ex.body.canRepeat() {
+		if turns++; !turn || turns > maxTurns || !ex.body.rewind() {
 			if s.err == nil {
 				ex.lease.Answered(kindOf(s.res))
 				s.served()
@@ -166,11 +166,11 @@ func (u *upstream) send(req *http.Request, ex *exchange, via way) *sending {
 		Host:     s.to.pool(),
 		Path:     req.URL.Path,
 		RawPath:  req.URL.RawPath,
-		RawQuery: req.URL.RawQuery,
+		RawQuery: req.URL.RawQuery, ForceQuery: req.URL.ForceQuery,
 	}
 	if ex.body != nil {
 		s.body = ex.body.sending()
-		out.Body, out.GetBody = s.body, s.again
+		out.Body, out.GetBody, out.Trailer = s.body, s.again, s.body.trailer
 	}
 	s.res, s.err = u.transports[via].RoundTrip(out) //nolint:bodyclose // whoever gets s.res does
 	if s.err != nil && s.conn != nil {
@@ -193,7 +193,7 @@ func (s *sending) again() (body io.ReadCloser, err error) {
 // served is called when the response is the app's: nothing will have to be sent again.
 func (s *sending) served() {
 	if s.body != nil {
-		s.body.of.settle()
+		s.body.settle()
 	}
 	if s.res.StatusCode == http.StatusSwitchingProtocols && s.conn != nil {
 		s.conn.patient.Store(false) // both directions end by themselves

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,15 +32,18 @@ var (
 // requestBody is a client's body on its way to the guest. It can be sent again as long as all that
 // was read of it is kept.
 type requestBody struct {
-	from  io.Reader
-	clock clockwork.Clock
-	stop  func() // makes a Read of from fail that waits for the client
-	read  atomic.Bool
-	ended atomic.Bool // all of it was read
+	from      io.Reader
+	trailer   http.Header // the server fills in its values when from ends
+	announced []string    // keys of trailer
+	clock     clockwork.Clock
+	ended     atomic.Bool // all of it was read
 
-	mu      sync.Mutex // guards what follows
-	kept    []byte     // the beginning of the body
-	keeping int        // bytes to keep at most; 0 = keep no more, what is kept is for its present reader
+	mu      sync.Mutex   // guards what follows
+	stop    func()       // makes a Read of from fail that waits for the client; nil = the response is over
+	present *bodySending // the only one that may go on; nil = none
+	read    bool         // a Read of from was begun
+	kept    []byte       // the beginning of the body
+	keeping int          // bytes to keep at most; 0 = keep no more, what is kept is for its present reader
 	pause   time.Duration
 	err     error         // what follows kept, if it is not more
 	flight  chan struct{} // closed when the read in the background is done; nil = there is none
@@ -47,54 +51,89 @@ type requestBody struct {
 	settled chan struct{} // closed when the body will not be sent again
 }
 
-func newRequestBody(from io.Reader, clock clockwork.Clock, stop func()) *requestBody {
-	return &requestBody{from: from, clock: clock, stop: stop, settled: make(chan struct{})}
+func newRequestBody(from io.Reader, trailer http.Header, clock clockwork.Clock, stop func()) *requestBody {
+	b := &requestBody{from: from, trailer: trailer, clock: clock, stop: stop, settled: make(chan struct{})}
+	for name := range trailer {
+		b.announced = append(b.announced, name)
+	}
+	return b
 }
 
 // keep says how much to keep, and how long to wait before going beyond it. It is called before the
 // first sending.
 func (b *requestBody) keep(size int, pause time.Duration) { b.keeping, b.pause = size, pause }
 
-// canRepeat tells whether the whole body could still be sent, and sees to it that this stays so.
-func (b *requestBody) canRepeat() bool {
-	if b == nil || !b.read.Load() {
+// rewind tells whether the whole body can be sent once more. If so, the present sending gets nothing more
+// of it: http.Transport may go on with it for a while after it has failed.
+func (b *requestBody) rewind() bool {
+	if b == nil {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.keeping > 0
+	if b.read && b.keeping == 0 {
+		return false
+	}
+	b.present = nil
+	return true
 }
 
-// settle says that the body will not be sent again from its beginning.
-func (b *requestBody) settle() {
+// retire is called before the handler returns: after that the server uses its response writer, on which
+// stop acts, for other requests.
+func (b *requestBody) retire() {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.keeping > 0 {
+	b.stop = nil
+}
+
+// settle says that the body will not be sent again from its beginning, if this sending is the present one.
+func (s *bodySending) settle() {
+	b := s.of
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.present == s && b.keeping > 0 {
 		b.keeping = 0
 		close(b.settled)
 	}
 }
 
+// sending begins the only or the first sending, or one after rewind.
 func (b *requestBody) sending() *bodySending {
-	return &bodySending{of: b, over: make(chan struct{})}
+	s := &bodySending{of: b, over: make(chan struct{})}
+	if len(b.announced) > 0 {
+		s.trailer = make(http.Header, len(b.announced))
+		for _, name := range b.announced {
+			s.trailer[name] = nil
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.present = s
+	return s
 }
 
 // bodySending reads a body from its beginning, for one sending of its request. Closing it ends a Read
 // that waits for the client, which itself is not closed: that is for the server to do.
 type bodySending struct {
-	of   *requestBody
-	at   int // in of.kept
-	over chan struct{}
-	once sync.Once
-	why  error // set before over is closed
+	of      *requestBody
+	trailer http.Header // of its own, because the server may write to the client's at any time; complete at the end
+	at      int         // in of.kept
+	over    chan struct{}
+	once    sync.Once
+	why     error // set before over is closed
 }
 
-// again is the same body for another sending.
+// again is the same body for another sending of the same http.Request.
 func (s *bodySending) again() (*bodySending, error) {
-	if !s.of.canRepeat() {
+	if !s.of.rewind() {
 		return nil, errBodyConsumed
 	}
-	return s.of.sending(), nil
+	next := s.of.sending()
+	next.trailer = s.trailer
+	return next, nil
 }
 
 func (s *bodySending) Read(p []byte) (int, error) {
@@ -107,6 +146,9 @@ func (s *bodySending) Read(p []byte) (int, error) {
 		}
 		b.mu.Lock()
 		switch {
+		case b.present != s:
+			b.mu.Unlock()
+			return 0, errSendingOver
 		case s.at < len(b.kept):
 			n := copy(p, b.kept[s.at:])
 			s.at += n
@@ -114,15 +156,17 @@ func (s *bodySending) Read(p []byte) (int, error) {
 			return n, nil
 		case b.err != nil:
 			err := b.err
+			s.complete(err)
 			b.mu.Unlock()
 			return 0, err
 		case b.keeping == 0 && b.flight == nil:
 			b.kept, s.at = nil, 0 // all of it is sent
-			b.direct = true
+			b.read, b.direct = true, true
 			b.mu.Unlock()
 			n, err := b.readOn(p)
 			b.mu.Lock()
 			b.direct = false
+			s.complete(err)
 			b.mu.Unlock()
 			return n, s.reason(err)
 		case b.flight == nil && len(b.kept) >= b.keeping:
@@ -130,7 +174,7 @@ func (s *bodySending) Read(p []byte) (int, error) {
 			s.awaitSettled()
 			continue
 		case b.flight == nil:
-			b.flight = make(chan struct{})
+			b.read, b.flight = true, make(chan struct{})
 			go b.readAhead(min(len(p), b.keeping))
 		}
 		flight := b.flight
@@ -138,6 +182,15 @@ func (s *bodySending) Read(p []byte) (int, error) {
 		select {
 		case <-flight:
 		case <-s.over:
+		}
+	}
+}
+
+// complete fills in the trailer at the end of the body. The caller holds mu.
+func (s *bodySending) complete(end error) {
+	if end == io.EOF {
+		for name := range s.trailer {
+			s.trailer[name] = s.of.trailer[name]
 		}
 	}
 }
@@ -162,7 +215,7 @@ func (s *bodySending) awaitSettled() {
 	case <-s.over:
 	case <-s.of.settled:
 	case <-timer.Chan():
-		s.of.settle()
+		s.settle()
 	}
 }
 
@@ -185,7 +238,7 @@ func (s *bodySending) end(why *error) {
 	b := s.of
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.direct {
+	if b.direct && b.stop != nil {
 		b.stop()
 	}
 }
@@ -204,7 +257,6 @@ func (b *requestBody) readAhead(size int) {
 }
 
 func (b *requestBody) readOn(p []byte) (int, error) {
-	b.read.Store(true)
 	n, err := b.from.Read(p)
 	switch {
 	case err == io.EOF:

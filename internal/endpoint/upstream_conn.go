@@ -117,8 +117,10 @@ func (c *meteredConn) Close() error {
 }
 
 // CloseWrite passes on the end of one direction of an upgraded connection.
-func (c *meteredConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *meteredConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return fmt.Errorf("close one direction to guest: %w", errors.ErrUnsupported)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -258,17 +259,12 @@ func wantsTLS(res *http.Response) bool {
 		return false // Go's has no headers; nobody else's ends only with the connection
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxTLSWanted))
-	for _, words := range tlsWanted {
-		if bytes.Contains(text, words) {
-			return true
-		}
-	}
 	rest := io.Reader(res.Body)
 	if err != nil {
 		rest = failingReader{err}
 	}
 	res.Body = joinedBody{io.MultiReader(bytes.NewReader(text), rest), res.Body}
-	return false
+	return slices.ContainsFunc(tlsWanted, func(words []byte) bool { return bytes.Contains(text, words) })
 }
 
 // joinedBody is a body whose beginning was read and put back.

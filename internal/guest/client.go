@@ -198,6 +198,9 @@ func (c *Client) begin(ctx context.Context, first []byte) (conn net.Conn, err er
 	stop := abortWith(ctx, conn, &err)
 	_, err = conn.Write(first)
 	stop()
+	if err == nil {
+		err = context.Cause(ctx) // conn may have a deadline by now, and is of no use to anybody
+	}
 	if err != nil {
 		conn.Close()
 		return nil, err

@@ -309,3 +309,27 @@ func TestThePackageNeedsOnlyTheStandardLibraryAndNoHTTP(t *testing.T) {
 		}
 	}
 }
+
+// cancelling is a connection whose write is the last thing before its context ends.
+type cancelling struct {
+	net.Conn
+	cancel func()
+}
+
+func (c cancelling) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.cancel()
+	return n, err
+}
+
+func TestConnectionWhoseContextEndedIsGivenToNobody(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	dial := dialTo(func(conn net.Conn) { readPreamble(conn); io.Copy(io.Discard, conn) })
+	c := New(func(ctx context.Context, port uint16) (net.Conn, error) {
+		conn, err := dial(ctx, port)
+		return cancelling{conn, cancel}, err
+	}, [SecretSize]byte{})
+	if conn, err := c.Forward(ctx, 80); !errors.Is(err, context.Canceled) || conn != nil {
+		t.Errorf("it may have a deadline that has passed: %v, %v", conn, err)
+	}
+}

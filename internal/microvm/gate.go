@@ -107,6 +107,9 @@ func (g *gate) giveUp(w *waiter, place *list.Element, cause error) (*Lease, erro
 		return w.lease, w.err
 	}
 	g.waiting.Remove(place)
+	if g.waiting.Len() == 0 {
+		g.calm()
+	}
 	return nil, cause
 }
 

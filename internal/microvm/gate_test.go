@@ -181,6 +181,26 @@ func TestOneThatGivesUpLosesItsPlaceAndNobodyElseDoes(t *testing.T) {
 	})
 }
 
+func TestACrowdThatGivesUpIsForgotten(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		id := w.asleep(idle(hour, hour, true))
+		ctx, cancel := withCause(t)
+		all := w.requests(ctx, id, 100)
+		w.becomes(id, store.VMRunning)
+		w.passes(2 * widenEvery)
+		w.guests.spoil(func(g *guests) { g.backlog = make(chan struct{}) })
+		_, err := all[inside(all)[0]].lease.Dial(t.Context(), 80)
+		require.NoError(t, err)
+		g := w.vm(id).gate
+		require.Greater(t, g.window, firstWindow)
+		require.Len(t, g.dialled, 1)
+		cancel(errGivenUp)
+		w.settles()
+		require.Equal(t, firstWindow, g.window, "the next crowd may want something else")
+		require.Empty(t, g.dialled, "connections are not kept for it")
+	})
+}
+
 func TestWhoIsStillWaitingAtTheNextSuspendIsServedAfterIt(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		id := w.asleep(idle(hour, hour, true))
