@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -82,9 +83,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // makeToken refuses what a proxy passes on, as IMDSv2 does: an open proxy in the guest must not hand out
-// credentials.
+// credentials. Nor must a browser there, to a page from a host that then gives this address as its own.
 func (s *Service) makeToken(w http.ResponseWriter, r *http.Request) {
-	if len(r.Header.Values("X-Forwarded-For")) > 0 {
+	if len(r.Header.Values("X-Forwarded-For")) > 0 || !isAddress(r.Host) {
 		refuse(w, http.StatusForbidden)
 		return
 	}
@@ -95,6 +96,15 @@ func (s *Service) makeToken(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(ttlHeader, r.Header.Get(ttlHeader))
 	write(w, s.tokens.make(lifetime))
+}
+
+// isAddress tells whether a request was made to an address, not to a name. HTTP/1.0 need not say.
+func isAddress(host string) bool {
+	if _, err := netip.ParseAddrPort(host); err == nil || host == "" {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // read answers with a file or the names in a folder.

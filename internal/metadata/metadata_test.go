@@ -58,6 +58,7 @@ func newGuest(t *testing.T) *guest {
 // ask sends a request with headers given as name and value in turn.
 func (g *guest) ask(method, path string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(g.t.Context(), method, path, http.NoBody)
+	r.Host = "169.254.169.254"
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -173,6 +174,21 @@ func TestTokensAreRefusedToBadRequests(t *testing.T) {
 	require.Equal(t, 400, g.ask("PUT", "/latest/api/token", ttl, "60", ttl, "60").Code)
 	require.Equal(t, 403, g.ask("PUT", "/latest/api/token", ttl, "60", "X-Forwarded-For", "").Code)
 	require.Equal(t, 403, g.ask("PUT", "/latest/api/token", ttl, "60", "X-Forwarded-For", "10.0.2.15").Code)
+}
+
+func TestAPageWhoseHostTakesTheServicesAddressGetsNoToken(t *testing.T) {
+	g := newGuest(t)
+	for host, want := range map[string]int{
+		"169.254.169.254": 200, "169.254.169.254:80": 200, "": 200,
+		"evil.example": 403, "evil.example:80": 403, "localhost": 403, "169.254.169.254.evil.example": 403, "169.254.169.254:": 403,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, tokenPath, http.NoBody)
+		r.Host = host
+		r.Header.Set(ttlHeader, "60")
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, host)
+	}
 }
 
 func TestOtherMethodsAreRefused(t *testing.T) {
