@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -224,6 +225,19 @@ func TestWhyCredentialsCannotBeHadIsLoggedOnceAndNotTold(t *testing.T) {
 		require.Equal(t, 200, g.get(path).Code)
 	}
 	require.Empty(t, g.log.String())
+}
+
+func TestAReasonThatIsWordedAnewEachTimeDoesNotFillTheLog(t *testing.T) {
+	g := newGuest(t)
+	for i := range 3 {
+		for range 5 {
+			g.role.err = fmt.Errorf("RequestID %d", g.clock.Now().UnixNano())
+			require.Equal(t, 503, g.get("/latest/meta-data/iam/info").Code)
+			g.clock.Advance(time.Second)
+		}
+		require.Equal(t, i+1, strings.Count(g.log.String(), "RequestID"))
+		g.clock.Advance(repeatAfter)
+	}
 }
 
 func TestTheSDKGetsCredentialsAndTheRegion(t *testing.T) {
