@@ -203,17 +203,26 @@ func (a *app) startExec(p *process, t *execTarget, spec *execSpec, theirs []int)
 	if err != nil {
 		return fmt.Errorf("start a process in the app's container: %w", err)
 	}
+	if err := instruct(specOut, reportIn, spec); err != nil {
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		return err
+	}
+	return nil
+}
+
+// instruct tells the stage what to start, and returns when it has, or why it has not. The app sees the
+// stage among its processes and may stop it, so neither is waited for without a limit.
+func instruct(specOut, reportIn *os.File, spec *execSpec) error {
+	limit := time.Now().Add(startLimit)
+	_ = specOut.SetWriteDeadline(limit)
+	_ = reportIn.SetReadDeadline(limit)
 	if err := json.NewEncoder(specOut).Encode(spec); err != nil {
 		return fmt.Errorf("tell the container what to start: %w", err)
 	}
 	specOut.Close()
-	_ = reportIn.SetReadDeadline(time.Now().Add(startLimit))
 	text, err := io.ReadAll(io.LimitReader(reportIn, guest.MaxErrorText))
 	if err == nil && len(text) > 0 {
 		err = errors.New(strings.ToValidUTF8(string(text), "?"))
-	}
-	if err != nil {
-		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
 	return err
 }

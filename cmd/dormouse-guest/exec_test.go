@@ -329,3 +329,27 @@ func TestAThreadThatWasInAnotherNamespaceComesBack(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The stage hides its whole process; the tests' own does so for a moment.
+func TestTheStageCannotBeTraced(t *testing.T) {
+	dumpable := func() int {
+		is, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	if dumpable() != 1 {
+		t.Fatal("the tests hide themselves, so there is nothing to see")
+	}
+	if err := hide(); err != nil {
+		t.Fatal(err)
+	}
+	hidden := dumpable() == 0
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if !hidden {
+		t.Error("the stage may be traced")
+	}
+}

@@ -37,9 +37,22 @@ func execInit() {
 	for _, fd := range []int{specFD, reportFD, appFD} {
 		unix.CloseOnExec(fd)
 	}
-	err := becomeProcess()
+	err := hide()
+	if err == nil {
+		err = becomeProcess()
+	}
 	_, _ = io.WriteString(os.NewFile(reportFD, "report"), err.Error())
 	os.Exit(1)
+}
+
+// hide keeps processes with the app's capabilities from tracing this one, until it becomes another
+// program: in between, the thread that calls execve has no more capabilities than they, while the Go
+// runtime's others still have all, and are in the agent's mount namespace.
+func hide() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide from the app: %w", err)
+	}
+	return nil
 }
 
 // becomeProcess only returns when it failed.

@@ -24,6 +24,7 @@ func metadataOf(t *testing.T, i *identities, who microvm.Identity) *httptest.Res
 	service := i.metadata(who)
 	ask := func(method, path, header, value string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody)
+		r.Host = "169.254.169.254"
 		r.Header.Set(header, value)
 		w := httptest.NewRecorder()
 		service.ServeHTTP(w, r)

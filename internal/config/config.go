@@ -2,12 +2,12 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -49,11 +49,18 @@ func Load(path string, required bool) (File, error) {
 }
 
 // Parse reads a configuration and checks it. Errors name the line, and quote none: it may hold secrets.
-func Parse(text []byte) (File, error) {
-	var file File
-	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
-	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return File{}, errors.New(yaml.FormatError(err, false, false))
+func Parse(text []byte) (file File, err error) {
+	defer func() {
+		if recover() != nil { // the library's, of what it takes for a mistake in itself: tags it does not expect
+			file, err = File{}, errNotYAML
+		}
+	}()
+	root, err := readTree(text)
+	if err != nil || root == nil {
+		return File{}, err
+	}
+	if err := yaml.NewDecoder(strings.NewReader(""), yaml.Strict()).DecodeFromNode(root, &file); err != nil {
+		return File{}, wording(err)
 	}
 	for _, check := range []func() error{file.checkNetworks, file.checkRoles} {
 		if err := check(); err != nil {

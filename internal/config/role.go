@@ -58,16 +58,16 @@ var (
 func (f *File) checkRoles() error {
 	seen := map[string]bool{}
 	for i := range f.Roles {
-		r := &f.Roles[i]
+		r, at := &f.Roles[i], fmt.Sprintf("roles[%d]", i)
 		if !roleARN.MatchString(r.ARN) && !everyRole.MatchString(r.ARN) {
-			return fmt.Errorf("roles[%d]: arn is %q, not of the form arn:aws:iam::123456789012:role/NAME (or role/* for all others of the account)", i, r.ARN)
+			return faultf(at, "arn is %q, not of the form arn:aws:iam::123456789012:role/NAME (or role/* for all others of the account)", r.ARN)
 		}
 		if seen[r.ARN] {
-			return fmt.Errorf("roles[%d]: %s has an entry already", i, r.ARN)
+			return faultf(at, "%s has an entry already", r.ARN)
 		}
 		seen[r.ARN] = true
 		if err := r.check(); err != nil {
-			return fmt.Errorf("roles[%d] (%s): %w", i, r.ARN, err)
+			return faultf(at, "%s: %w", r.ARN, err)
 		}
 	}
 	return nil

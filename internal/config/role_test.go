@@ -65,6 +65,7 @@ func TestRolesThatSayTooLittleOrTooMuchAreRefused(t *testing.T) {
 	} {
 		_, err := Parse([]byte("roles: [" + text + "]"))
 		require.ErrorContains(t, err, want, text)
+		require.ErrorContains(t, err, "line 1: roles[", text)
 	}
 }
 

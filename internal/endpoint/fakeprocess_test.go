@@ -14,6 +14,7 @@ type fakeProcess struct {
 	says    chan guest.ExecOutput // closed: the connection breaks
 	told    chan string           // what it was told, in words; of some size
 	deaf    chan struct{}         // not nil: takes no input until it is closed
+	ended   error                 // not nil: what it is told fails, because it has ended
 	hung    chan struct{}
 	closed  chan struct{}
 
@@ -52,8 +53,12 @@ func (p *fakeProcess) Next() (guest.ExecOutput, error) {
 
 func (p *fakeProcess) Input(data []byte) error {
 	p.mu.Lock()
-	deaf := p.deaf
+	deaf, ended := p.deaf, p.ended
 	p.mu.Unlock()
+	if ended != nil {
+		p.told <- "<in vain>"
+		return ended
+	}
 	if deaf != nil {
 		p.told <- "<waits>"
 		select {

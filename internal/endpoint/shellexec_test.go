@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -45,6 +46,27 @@ func TestACommandHasItsStreamsApartAndTellsHowItEnded(t *testing.T) {
 	kind, text = c.read()
 	require.Equal(t, websocket.MessageText, kind)
 	require.Equal(t, `{"type":"exit","code":42}`, text)
+	c.requireClosed(websocket.StatusNormalClosure, "shell exited")
+}
+
+// Who writes to a command that ends (yes | dormouse exec … head) is told how it ended all the same.
+func TestInputThatComesTooLateDoesNotHideHowACommandEnded(t *testing.T) {
+	w := newWorld(t)
+	c := w.openExec(t, `{"type":"start","command":["head","-1"]}`)
+	c.greeted(w)
+	c.process.mu.Lock()
+	c.process.ended = io.EOF
+	c.process.mu.Unlock()
+	for range 3 {
+		c.send(websocket.MessageBinary, "y\n")
+		require.Equal(t, "<in vain>", c.told())
+	}
+	c.process.says <- guest.ExecOutput{Data: []byte("y\n")}
+	_, text := c.read()
+	require.Equal(t, "\x01y\n", text)
+	c.process.says <- guest.ExecOutput{Exited: true, Code: 7}
+	_, text = c.read()
+	require.Equal(t, `{"type":"exit","code":7}`, text)
 	c.requireClosed(websocket.StatusNormalClosure, "shell exited")
 }
 

@@ -119,7 +119,8 @@ func (s *shellSession) write(ctx context.Context, kind websocket.MessageType, da
 	return nil
 }
 
-// listen does what the client says. Bytes go on as they come.
+// listen does what the client says, until it leaves or errs. Bytes go on as they come. What the process
+// does not take, because it has ended, is dropped: tell says how it ended, once the client has had all.
 func (s *shellSession) listen(ctx context.Context) error {
 	buffer := make([]byte, guest.ExecPiece)
 	for {
@@ -145,13 +146,7 @@ func (s *shellSession) push(from io.Reader, buffer []byte) error {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			s.hear()
-			s.pushing.Store(true)
-			failed := s.process.Input(buffer[:n])
-			s.pushing.Store(false)
-			s.hear() // it could not be heard while nobody listened
-			if failed != nil {
-				return failed
-			}
+			s.take(buffer[:n])
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -162,6 +157,14 @@ func (s *shellSession) push(from io.Reader, buffer []byte) error {
 	}
 }
 
+// take gives the process a piece of input. It waits while the process does not take it.
+func (s *shellSession) take(input []byte) {
+	s.pushing.Store(true)
+	defer s.pushing.Store(false)
+	_ = s.process.Input(input) // see listen
+	s.hear()                   // it could not be heard while nobody listened
+}
+
 // obey carries out a text message, or returns what of it is to be typed: the service types what it does
 // not recognise (spec/behaviour.md 9). Clients of execProtocol do not say anything else.
 func (s *shellSession) obey(message io.Reader) (rest io.Reader, err error) {
@@ -169,23 +172,29 @@ func (s *shellSession) obey(message io.Reader) (rest io.Reader, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errClientLeft, err)
 	}
-	nothing := bytes.NewReader(nil)
-	if m, ok := parseMessage(text); ok && len(text) <= maxMessage {
-		switch {
-		case m.Type == "resize":
-			return nothing, s.process.Resize(m.Cols, m.Rows)
-		case m.Type == "signal" && s.ext:
-			return nothing, s.process.Signal(m.Signal)
-		case m.Type == "eof" && s.ext:
-			return nothing, s.process.EndInput()
-		case m.Type == "alive" && s.ext:
-			return nothing, nil
-		}
+	if m, ok := parseMessage(text); ok && len(text) <= maxMessage && s.carryOut(m) {
+		return bytes.NewReader(nil), nil
 	}
 	if s.ext {
 		return nil, errClientErred
 	}
 	return io.MultiReader(bytes.NewReader(text), message), nil
+}
+
+// carryOut tells whether a message means something to this session. For failures see listen.
+func (s *shellSession) carryOut(m clientMessage) bool {
+	switch {
+	case m.Type == "resize":
+		_ = s.process.Resize(m.Cols, m.Rows)
+	case m.Type == "signal" && s.ext:
+		_ = s.process.Signal(m.Signal)
+	case m.Type == "eof" && s.ext:
+		_ = s.process.EndInput()
+	case m.Type == "alive" && s.ext:
+	default:
+		return false
+	}
+	return true
 }
 
 // watch asks the client now and then whether it is there, and returns when it is not.

@@ -116,6 +116,26 @@ func TestAnAgentThatBreaksTheProtocolIsLeft(t *testing.T) {
 	}
 }
 
+// halfClosing is a connection that can end one way only, as those through a network stack can.
+type halfClosing struct{ net.Conn }
+
+func (halfClosing) CloseWrite() error { return nil }
+
+func TestOutputThatIsStillBeingPassedOnStaysWhenTheProcessIsLetGo(t *testing.T) {
+	first := (&ExecFrame{Kind: ExecStdout, Data: []byte("first")}).Append(nil)
+	p := hostile(t, (&ExecFrame{Kind: ExecStdout, Data: []byte("other")}).Append(first))
+	p.conn = halfClosing{p.conn}
+	out, err := p.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	<-p.Over()
+	if string(out.Data) != "first" {
+		t.Errorf("it became %q", out.Data)
+	}
+}
+
 func FuzzProcess(f *testing.F) {
 	f.Add((&ExecFrame{Kind: ExecStdout, Data: []byte("x")}).Append(nil))
 	f.Add((&ExecFrame{Kind: ExecExit, Number: 1}).Append((&ExecFrame{Kind: ExecTaken}).Append(nil)))

@@ -27,8 +27,8 @@ type Process struct {
 
 	conn net.Conn
 
-	reading chan struct{} // of size 1; full while somebody is in Next
-	buffer  []byte        // guarded by reading
+	reading chan struct{} // of size 1; full while somebody reads
+	buffer  []byte        // of Next
 
 	writing sync.Mutex // held while a frame is written
 
@@ -95,14 +95,17 @@ type ExecOutput struct {
 
 // Next returns what the process says next. After the end it returns io.EOF; if there was no end, what
 // broke the connection, or what HangUp was given.
-func (p *Process) Next() (ExecOutput, error) {
+func (p *Process) Next() (ExecOutput, error) { return p.next(p.buffer) }
+
+// next is Next with a buffer of the caller's.
+func (p *Process) next(buffer []byte) (ExecOutput, error) {
 	p.reading <- struct{}{}
 	defer func() { <-p.reading }()
 	for {
 		if err := p.why(); err != nil {
 			return ExecOutput{}, err
 		}
-		f, err := ReadExecFrame(p.conn, p.buffer)
+		f, err := ReadExecFrame(p.conn, buffer)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF // the last frame is ExecExit
@@ -238,8 +241,9 @@ func (p *Process) Close() error {
 	p.HangUp(errHungUp)
 	_ = p.conn.SetReadDeadline(time.Now().Add(leaveLimit))
 	go func() {
+		buffer := make([]byte, len(p.buffer)) // what Next returned last may still be in use
 		for {
-			if _, err := p.Next(); err != nil {
+			if _, err := p.next(buffer); err != nil {
 				return
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +24,8 @@ type Config struct {
 	// Credentials are nil for code that has no role: then there is no iam/.
 	Credentials Credentials
 	Clock       clockwork.Clock
-	// Log is told once why credentials cannot be had, until they can again or the reason changes.
+	// Log is told once why credentials cannot be had, until they can again or, repeatAfter later, the reason
+	// is another.
 	Log *slog.Logger
 }
 
@@ -42,7 +44,8 @@ type Service struct {
 	root   *folder
 
 	mu     sync.Mutex
-	failed string // guarded by mu; why credentials could not be had the last time, "" if they could
+	failed string    // guarded by mu; why credentials could not be had when that was logged, "" if they can
+	logged time.Time // guarded by mu
 }
 
 var _ http.Handler = (*Service)(nil)
@@ -82,9 +85,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // makeToken refuses what a proxy passes on, as IMDSv2 does: an open proxy in the guest must not hand out
-// credentials.
+// credentials. Nor must a browser there, to a page from a host that then gives this address as its own.
 func (s *Service) makeToken(w http.ResponseWriter, r *http.Request) {
-	if len(r.Header.Values("X-Forwarded-For")) > 0 {
+	if len(r.Header.Values("X-Forwarded-For")) > 0 || !isAddress(r.Host) {
 		refuse(w, http.StatusForbidden)
 		return
 	}
@@ -95,6 +98,15 @@ func (s *Service) makeToken(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(ttlHeader, r.Header.Get(ttlHeader))
 	write(w, s.tokens.make(lifetime))
+}
+
+// isAddress tells whether a request was made to an address, not to a name. HTTP/1.0 need not say.
+func isAddress(host string) bool {
+	if _, err := netip.ParseAddrPort(host); err == nil || host == "" {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // read answers with a file or the names in a folder.
@@ -154,24 +166,36 @@ func (s *Service) credentials(ctx context.Context) (string, error) {
 	}{"Success", stamp(s.cfg.Credentials.Made()), "AWS-HMAC", have.AccessKeyID, have.SecretAccessKey, have.SessionToken, stamp(have.Expires)})
 }
 
+// repeatAfter bounds what a guest that asks again and again can have logged: an STS words each of its errors
+// differently, with the number of the request.
+const repeatAfter = 10 * time.Minute
+
 // retrieve gets the credentials and logs, once, why that fails.
 func (s *Service) retrieve(ctx context.Context) (aws.Credentials, error) {
 	have, err := s.cfg.Credentials.Retrieve(ctx)
 	if ctx.Err() != nil {
 		return have, err // the guest has gone: that is no news
 	}
-	reason := ""
-	if err != nil {
-		reason = err.Error()
-	}
-	s.mu.Lock()
-	news := reason != s.failed
-	s.failed = reason
-	s.mu.Unlock()
-	if err != nil && news {
+	if s.isNews(err) {
 		s.cfg.Log.Error("a guest cannot have the credentials of its role", "role", s.cfg.Role, "error", err)
 	}
 	return have, err
+}
+
+// isNews tells whether a failure is to be logged, and remembers that it was.
+func (s *Service) isNews(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.failed = ""
+		return false
+	}
+	now, reason := s.cfg.Clock.Now(), err.Error()
+	if s.failed != "" && (reason == s.failed || now.Sub(s.logged) < repeatAfter) {
+		return false
+	}
+	s.failed, s.logged = reason, now
+	return true
 }
 
 // unavailable answers without the cause, which is for the operator.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -58,6 +59,7 @@ func newGuest(t *testing.T) *guest {
 // ask sends a request with headers given as name and value in turn.
 func (g *guest) ask(method, path string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(g.t.Context(), method, path, http.NoBody)
+	r.Host = "169.254.169.254"
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -175,6 +177,21 @@ func TestTokensAreRefusedToBadRequests(t *testing.T) {
 	require.Equal(t, 403, g.ask("PUT", "/latest/api/token", ttl, "60", "X-Forwarded-For", "10.0.2.15").Code)
 }
 
+func TestAPageWhoseHostTakesTheServicesAddressGetsNoToken(t *testing.T) {
+	g := newGuest(t)
+	for host, want := range map[string]int{
+		"169.254.169.254": 200, "169.254.169.254:80": 200, "": 200,
+		"evil.example": 403, "evil.example:80": 403, "localhost": 403, "169.254.169.254.evil.example": 403, "169.254.169.254:": 403,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, tokenPath, http.NoBody)
+		r.Host = host
+		r.Header.Set(ttlHeader, "60")
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, host)
+	}
+}
+
 func TestOtherMethodsAreRefused(t *testing.T) {
 	g := newGuest(t)
 	for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS", "TRACE", "X"} {
@@ -208,6 +225,19 @@ func TestWhyCredentialsCannotBeHadIsLoggedOnceAndNotTold(t *testing.T) {
 		require.Equal(t, 200, g.get(path).Code)
 	}
 	require.Empty(t, g.log.String())
+}
+
+func TestAReasonThatIsWordedAnewEachTimeDoesNotFillTheLog(t *testing.T) {
+	g := newGuest(t)
+	for i := range 3 {
+		for range 5 {
+			g.role.err = fmt.Errorf("RequestID %d", g.clock.Now().UnixNano())
+			require.Equal(t, 503, g.get("/latest/meta-data/iam/info").Code)
+			g.clock.Advance(time.Second)
+		}
+		require.Equal(t, i+1, strings.Count(g.log.String(), "RequestID"))
+		g.clock.Advance(repeatAfter)
+	}
 }
 
 func TestTheSDKGetsCredentialsAndTheRegion(t *testing.T) {

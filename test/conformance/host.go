@@ -50,7 +50,7 @@ func startHost(ctx context.Context, root string, settings ...string) (h *host, e
 }
 
 // accessKey is a key as `dormouse credentials create` prints it.
-type accessKey struct{ AccessKeyID, SecretAccessKey string }
+type accessKey struct{ AccountID, AccessKeyID, SecretAccessKey string }
 
 // newAccount makes an account with a key.
 func (h *host) newAccount(ctx context.Context, name string) (key accessKey, err error) {

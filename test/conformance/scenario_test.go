@@ -13,7 +13,7 @@ import (
 // given are the variables a runner begins with.
 var given = []string{
 	"client", "region", "account", "accessKey", "artifact", "missingArtifact",
-	"strangerKey", "strangerSecret", "limitedAPI", "limitedKey", "limitedSecret",
+	"strangerKey", "strangerSecret", "limitedAPI", "limitedAccount", "limitedKey", "limitedSecret",
 }
 
 func TestEveryStepNeedsOnlyWhatEarlierOnesKept(t *testing.T) {

@@ -109,7 +109,7 @@ func (s *session) run(ctx context.Context, c *client) ClientResult {
 		"client": c.slug, "region": s.main.env["AWS_REGION"], "account": account, "accessKey": s.main.env["AWS_ACCESS_KEY_ID"],
 		"artifact": "s3://" + bucket + "/" + artifact, "missingArtifact": "s3://" + bucket + "/no-such-key",
 		"strangerKey": s.stranger.AccessKeyID, "strangerSecret": s.stranger.SecretAccessKey,
-		"limitedAPI": s.limited.API(), "limitedKey": limited.AccessKeyID, "limitedSecret": limited.SecretAccessKey,
+		"limitedAPI": s.limited.API(), "limitedAccount": limited.AccountID, "limitedKey": limited.AccessKeyID, "limitedSecret": limited.SecretAccessKey,
 	}}
 	for _, chapter := range scenario {
 		if ctx.Err() != nil {

@@ -5,6 +5,7 @@ var strangers = chapter{title: "another account", steps: []step{
 	{promise: "nor reads them", operation: "GetMicrovmImage", as: stranger, input: object{"imageIdentifier": "${image}"}, refusal: refused(denied)},
 	{promise: "nor runs them", operation: "RunMicrovm", as: stranger, input: object{"imageIdentifier": "${image}"}, refusal: refused(denied)},
 	{promise: "nor tags them", operation: "TagResource", as: stranger, input: object{"Resource": "${image}", "Tags": object{"a": "b"}}, refusal: refused(denied)},
+	{promise: "nor uses their roles", operation: "CreateMicrovmImage", as: stranger, input: plainImage.with("name", "stranger-${client}"), refusal: refused(denied, "Cross-account pass role is not allowed.")},
 	{promise: "nobody sees microVMs of others", operation: "ListMicrovms", as: stranger, want: members{"items": absent}},
 	{promise: "nor reads them", operation: "GetMicrovm", as: stranger, input: object(vm), refusal: refused(notFound, "MicroVM not found: ${vm}")},
 	{promise: "nor opens them", operation: "CreateMicrovmAuthToken", as: stranger, input: vm.with("expirationInMinutes", 5, "allowedPorts", list{port(8080)}), refusal: refused(notFound, "MicroVM not found: ${vm}")},
@@ -21,11 +22,14 @@ const (
 	mainQuotas = "memory-gib=2"
 )
 
+// limitedImage is what such an account may make at most.
+var limitedImage = input(plainImage.with("buildRoleArn", "arn:aws:iam::${limitedAccount}:role/build"))
+
 var limits = chapter{title: "limits of an account", steps: []step{
-	{promise: "an account has a first image", operation: "CreateMicrovmImage", as: limited, input: plainImage.with("codeArtifact", object{"uri": "${missingArtifact}"}), keep: map[string]string{"limitedImage": "imageArn"}},
-	{promise: "and no second one, if one is its quota", operation: "CreateMicrovmImage", as: limited, input: plainImage.with("name", "second-${client}"), refusal: refused("ServiceQuotaExceededException")},
+	{promise: "an account has a first image", operation: "CreateMicrovmImage", as: limited, input: limitedImage.with("codeArtifact", object{"uri": "${missingArtifact}"}), keep: map[string]string{"limitedImage": "imageArn"}},
+	{promise: "and no second one, if one is its quota", operation: "CreateMicrovmImage", as: limited, input: limitedImage.with("name", "second-${client}"), refusal: refused("ServiceQuotaExceededException")},
 	{promise: "that image's build ends", operation: "GetMicrovmImage", as: limited, input: object{"imageIdentifier": "${limitedImage}"}, until: members{"state": "CREATE_FAILED"}},
-	{promise: "an image has one version, if one is its quota", operation: "UpdateMicrovmImage", as: limited, input: input(updateOf(plainImage)).with("imageIdentifier", "${limitedImage}"), refusal: refused("ServiceQuotaExceededException")},
+	{promise: "an image has one version, if one is its quota", operation: "UpdateMicrovmImage", as: limited, input: input(updateOf(limitedImage)).with("imageIdentifier", "${limitedImage}"), refusal: refused("ServiceQuotaExceededException")},
 	{promise: "a first call is let through", operation: "ListMicrovms", as: limited, want: members{"items": absent}},
 	{promise: "a second one too soon is not", operation: "ListMicrovms", as: limited, refusal: refused("ThrottlingException")},
 	{promise: "a call that is refused counts as well", operation: "RunMicrovm", as: limited, input: object{"imageIdentifier": foreignImage}, refusal: refused(denied)},

@@ -25,7 +25,7 @@ const (
 	piece = 32 << 10
 	// lastWords is how long a process may take to end that was sent a signal because this one got it.
 	lastWords = 5 * time.Second
-	interrupt = 2 // SIGINT, of Linux
+	sigint    = 2 // of Linux
 )
 
 // Process says what to run, and where.
@@ -92,12 +92,15 @@ type message struct {
 	Code    int      `json:"code,omitempty"`
 }
 
-func (c *connection) send(m message) error {
+func (c *connection) send(m message) error { return c.sendWithin(context.Background(), m) }
+
+// sendWithin gives up with ctx: an endpoint whose guest takes no input takes nothing else either.
+func (c *connection) sendWithin(ctx context.Context, m message) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode a message: %w", err)
 	}
-	return c.Write(context.Background(), websocket.MessageText, text)
+	return c.Write(ctx, websocket.MessageText, text)
 }
 
 func (c *connection) run(ctx context.Context) (int, error) {
@@ -128,6 +131,7 @@ func (c *connection) run(ctx context.Context) (int, error) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer close(done)
+	defer c.CloseNow() // first: who is sending still may wait for ever
 	beside.Go(func() { c.mind(ctx, done) })
 	code, err := c.hear()
 	if err != nil && ctx.Err() != nil {
@@ -176,20 +180,27 @@ func (c *connection) mind(ctx context.Context, done <-chan struct{}) {
 		case <-done:
 			return
 		case <-alive.C:
-			_ = c.send(message{Type: "alive"})
+			_ = c.sendWithin(ctx, message{Type: "alive"})
 		case <-ctx.Done():
-			if c.process.Terminal == nil && c.send(message{Type: "signal", Signal: interrupt}) == nil {
-				late := time.NewTimer(lastWords)
-				defer late.Stop()
-				select {
-				case <-done:
-					return
-				case <-late.C:
-				}
+			if c.process.Terminal == nil {
+				c.interrupt(done)
 			}
 			_ = c.CloseNow()
 			return
 		}
+	}
+}
+
+// interrupt sends the process a signal, and gives it time to end.
+func (c *connection) interrupt(done <-chan struct{}) {
+	late, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if c.sendWithin(late, message{Type: "signal", Signal: sigint}) != nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-late.Done():
 	}
 }
 

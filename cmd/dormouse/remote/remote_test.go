@@ -144,6 +144,35 @@ func TestATerminalIsAsItWasHoweverTheProcessEnds(t *testing.T) {
 	}
 }
 
+// endless is input that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestGivingUpEndsAlsoWhereTheEndpointTakesNothing(t *testing.T) {
+	t.Parallel() // it takes lastWords
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := make(chan struct{})
+	defer close(left)
+	p := endpoint(t, func(*websocket.Conn, message) {
+		time.AfterFunc(100*time.Millisecond, cancel) // all buffers are full by then
+		<-left
+	})
+	p.Input = endless{}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.Run(ctx)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, context.Canceled)
+	case <-time.After(3 * lastWords):
+		require.FailNow(t, "it never ends")
+	}
+}
+
 func TestAFileIsNoTerminal(t *testing.T) {
 	file, err := os.CreateTemp(t.TempDir(), "")
 	require.NoError(t, err)
