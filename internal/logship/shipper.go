@@ -79,6 +79,7 @@ type Shipper struct {
 type source struct {
 	id       string
 	build    bool
+	puts     int // pieces of a build's log that were put
 	sending  bool
 	again    bool // it has grown since the sending began
 	due      time.Time
@@ -229,7 +230,7 @@ func (s *Shipper) Waiting() int {
 // send sends all there is of a source.
 func (s *Shipper) send(ctx context.Context, src *source) (held bool, err error) {
 	if src.build {
-		return false, s.sendBuild(ctx, src.id)
+		return false, s.sendBuild(ctx, src)
 	}
 	vm, err := s.cfg.Records.MicroVM(ctx, src.id)
 	if err != nil {

@@ -90,6 +90,8 @@ func (r *rig) round() {
 type memory struct {
 	mu    sync.Mutex
 	err   error
+	room  int // lines that are taken before err; 0: err is for all
+	most  int // lines at once
 	lines []string
 	to    []loggroup.Destination
 }
@@ -97,9 +99,10 @@ type memory struct {
 func (m *memory) Put(_ context.Context, to loggroup.Destination, lines []logfile.Line) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
+	if m.err != nil && (m.room == 0 || len(m.lines)+len(lines) > m.room) {
 		return m.err
 	}
+	m.most = max(m.most, len(lines))
 	m.to = append(m.to, to)
 	for _, l := range lines {
 		m.lines = append(m.lines, message(l))
@@ -229,6 +232,45 @@ func TestABuildIsSentInPartsWhenItHasEnded(t *testing.T) {
 	r.restart()
 	require.NoError(t, r.recall())
 	require.Zero(t, r.Waiting())
+}
+
+// ended makes a build that has ended and wrote a text.
+func (r *rig) ended(text string) {
+	r.t.Helper()
+	unsent := filepath.Join(r.dir, "unsent")
+	require.NoError(r.t, os.Mkdir(unsent, 0o700))
+	require.NoError(r.t, os.WriteFile(filepath.Join(unsent, "b"), []byte("build 0\n"), 0o600))
+	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte(text), 0o600))
+	r.build = store.Build{ID: "b", CreatedAt: time.Unix(0, 0), EndedAt: r.clock.Now(), ImageID: "i", Version: "1.0"}
+	r.BuildEnded("b")
+}
+
+func TestAFailureRepeatsNothingOfABuildThatWasTaken(t *testing.T) {
+	r := newRig(t)
+	const lines = 100_000
+	var text strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&text, "line %d\n", i)
+	}
+	r.ended(text.String())
+	r.sink.err, r.sink.room = errors.New("away"), lines/2
+	r.round()
+	require.NotEmpty(t, r.sink.lines)
+	require.Less(t, len(r.sink.lines), lines)
+	r.sink.err = nil
+	for range 3 {
+		r.round()
+	}
+	require.Equal(t, strings.TrimSuffix(text.String(), "\n"), strings.Join(r.sink.lines, "\n"))
+	require.Zero(t, r.Waiting())
+}
+
+func TestABuildThatWritesOnlyEndsOfLinesIsSentInBoundedPieces(t *testing.T) {
+	r := newRig(t)
+	r.ended(strings.Repeat("\n", 1<<20))
+	r.round()
+	require.Len(t, r.sink.lines, 1<<20)
+	require.LessOrEqual(t, r.sink.most, maxBuildPut/lineCost)
 }
 
 func TestABuildThatIsNotToBeSentIsNot(t *testing.T) {
