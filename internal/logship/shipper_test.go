@@ -339,6 +339,17 @@ func TestFilesAreBoundedAndExpire(t *testing.T) {
 	require.NoError(t, NewFiles(filepath.Join(dir, "none"), 0, 0, 0).Expire(now))
 }
 
+func TestManySmallFilesAreBoundedToo(t *testing.T) {
+	dir := t.TempDir()
+	files := NewFiles(dir, 0, 10*leastFile, time.Hour)
+	for i := range 20 {
+		to := loggroup.Destination{AccountID: "1", Region: "r", Group: "g", Stream: fmt.Sprint(i)}
+		require.NoError(t, files.Put(t.Context(), to, []logfile.Line{line(time.Now(), "stdout", "x")}))
+	}
+	require.NoError(t, files.Expire(time.Now()))
+	require.Len(t, tree(t, dir), 10)
+}
+
 func tree(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
