@@ -55,6 +55,9 @@ func Parse(text []byte) (File, error) {
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return File{}, errors.New(yaml.FormatError(err, false, false))
 	}
+	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return File{}, errors.New("it holds a second document (after a line ---), which nothing would be read of")
+	}
 	for _, check := range []func() error{file.checkNetworks, file.checkRoles} {
 		if err := check(); err != nil {
 			return File{}, located(text, err)

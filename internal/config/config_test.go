@@ -31,6 +31,13 @@ func TestUnknownMembersAreRefusedWithTheirLine(t *testing.T) {
 	require.ErrorContains(t, err, "2:1")
 }
 
+func TestASecondDocumentIsRefused(t *testing.T) {
+	_, err := Parse([]byte("---\n" + officeNetwork))
+	require.NoError(t, err)
+	_, err = Parse([]byte("networks: []\n---\n" + officeNetwork))
+	require.ErrorContains(t, err, "a second document")
+}
+
 func TestAFileThatIsTooLargeIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), DefaultName)
 	require.NoError(t, os.WriteFile(path, make([]byte, maxSize+1), 0o600))
