@@ -30,7 +30,8 @@ type Part struct {
 const maxPart = 1 << 20
 
 // Since reads the lines of an app's log behind a place, up to one that has not ended yet. With all it takes that too,
-// as far as it goes. It reads what is recorded as written, so that a daemon that is killed repeats none of it.
+// as far as it goes. It reads what is recorded as written, so that a daemon that is killed repeats none of it. Next is
+// behind the place whenever there is More.
 func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 	raw, begin, end, err := f.raw(f.Path(id, AppName), from)
 	if err != nil {
@@ -42,9 +43,9 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 	var first int64 = -1         // the place of the oldest of them
 	for {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
-		if !found {
+		if !found && (len(rest) == 0 || p.Next > begin) {
 			break
-		}
+		} // else it is no line of ours, as a power cut leaves them: it must not be in the way for ever
 		place := p.Next
 		p.Next += int64(len(rest) - len(after))
 		rest = after
@@ -56,7 +57,7 @@ func (f *Folder) Since(id string, from int64, all bool) (Part, error) {
 			first = place
 		}
 	}
-	p.More = p.Next < end
+	p.More = begin < p.Next && p.Next < end
 	switch {
 	case first < 0 || all:
 	case !p.More:

@@ -175,6 +175,47 @@ func TestSinceReadsOnWithoutWaitingForEndsThatAreThere(t *testing.T) {
 	require.Equal(t, 50_000, read)
 }
 
+func TestSinceGetsPastWhatIsNoLogAtAll(t *testing.T) {
+	b := newBench(t, 64<<20)
+	a := b.App(id)
+	next := b.wrote(a, 0, "stdout", "one\n")
+	from := b.size()
+	for range 3*maxPart/maxPiece + 1 {
+		next = b.wrote(a, next, "stdout", strings.Repeat("x", maxPiece-1)+"\n")
+	}
+	to := b.size()
+	b.wrote(a, next, "stdout", "two\n")
+	damaged, err := os.OpenFile(b.Path(id, AppName), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer damaged.Close()
+	_, err = damaged.WriteAt(make([]byte, to-from-1), from)
+	require.NoError(t, err)
+	lines := b.everything()
+	require.Equal(t, []string{"stdout one", "stdout two"}, []string{lines[0], lines[len(lines)-1]})
+	_, err = damaged.WriteAt(make([]byte, b.size()-to), to)
+	require.NoError(t, err)
+	lines = b.everything()
+	require.Equal(t, "stdout one", lines[0])
+	require.True(t, strings.HasSuffix(lines[len(lines)-1], "\x00"))
+}
+
+func (b *bench) size() int64 { return sizeOf(b.Path(id, AppName)) }
+
+// everything reads on until there is no more.
+func (b *bench) everything() (all []string) {
+	b.t.Helper()
+	for place := int64(0); ; {
+		lines, p := b.since(place, false)
+		all = append(all, lines...)
+		if !p.More {
+			require.Equal(b.t, b.size(), p.Next)
+			return all
+		}
+		require.Greater(b.t, p.Next, place)
+		place = p.Next
+	}
+}
+
 // FuzzSince checks that whatever is written in whatever pieces is read once, and in order, however often somebody looks.
 func FuzzSince(f *testing.F) {
 	f.Add("one\ntwo\nthree", 3, 2)

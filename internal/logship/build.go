@@ -21,8 +21,10 @@ import (
 const (
 	// maxBuildLine is where lines of a build's log are cut, in bytes: as those of an app.
 	maxBuildLine = 16 << 10
-	// maxBuildPut bounds the lines that are put at once, in bytes.
+	// maxBuildPut bounds the lines that are put at once, in bytes, of which each line takes lineCost beyond its text: a
+	// build may write nothing but ends of lines.
 	maxBuildPut = 1 << 20
+	lineCost    = 64
 	// maxParts bounds the file that tells where parts of a build's log begin, in lines.
 	maxParts = 16
 )
@@ -47,9 +49,9 @@ func unsentBuilds(dir string) (ids []string, err error) {
 
 // sendBuild sends the log of a build that has ended, in one go and with one time, as the service does
 // (spec/behaviour.md 15).
-func (s *Shipper) sendBuild(ctx context.Context, id string) error {
-	unsent := filepath.Join(s.cfg.UnsentBuilds, id)
-	err := s.sendParts(ctx, id, unsent)
+func (s *Shipper) sendBuild(ctx context.Context, src *source) error {
+	unsent := filepath.Join(s.cfg.UnsentBuilds, src.id)
+	err := s.sendParts(ctx, src, unsent)
 	if err == nil || errors.Is(err, store.ErrNotFound) {
 		if gone := os.Remove(unsent); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
 			return gone
@@ -64,8 +66,8 @@ func (s *Shipper) sendBuild(ctx context.Context, id string) error {
 // errNotEnded says that somebody will tell when the build has ended.
 var errNotEnded = errors.New("the build has not ended")
 
-func (s *Shipper) sendParts(ctx context.Context, id, unsent string) error {
-	b, err := s.cfg.Records.Build(ctx, id)
+func (s *Shipper) sendParts(ctx context.Context, src *source, unsent string) error {
+	b, err := s.cfg.Records.Build(ctx, src.id)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func (s *Shipper) sendParts(ctx context.Context, id, unsent string) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.Open(s.cfg.BuildLog(id))
+	log, err := os.Open(s.cfg.BuildLog(src.id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -92,9 +94,20 @@ func (s *Shipper) sendParts(ctx context.Context, id, unsent string) error {
 	if err != nil {
 		return err
 	}
+	n := 0
 	for _, p := range parts {
 		to := loggroup.OfBuild(i, v, b, p.part)
-		if err := s.putText(ctx, to, io.NewSectionReader(log, p.from, p.to-p.from), b.EndedAt); err != nil {
+		err := linesAt(b.EndedAt, io.NewSectionReader(log, p.from, p.to-p.from), func(lines []logfile.Line) error {
+			if n++; n <= src.puts {
+				return nil // before a failure: an ended build's log does not change
+			}
+			err := s.put(ctx, to, lines)
+			if err == nil {
+				src.puts = n
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -134,8 +147,8 @@ func readParts(unsent string, log *os.File) (parts []buildPart, err error) {
 	return parts, nil
 }
 
-// putText sends lines of text that have one time.
-func (s *Shipper) putText(ctx context.Context, to loggroup.Destination, text io.Reader, at time.Time) error {
+// linesAt has text, whose lines have one time, put in pieces.
+func linesAt(at time.Time, text io.Reader, put func([]logfile.Line) error) error {
 	var lines []logfile.Line
 	size := 0
 	scanner := bufio.NewScanner(text)
@@ -143,14 +156,14 @@ func (s *Shipper) putText(ctx context.Context, to loggroup.Destination, text io.
 	scanner.Split(cutLines)
 	for scanner.Scan() {
 		lines = append(lines, logfile.Line{At: at, Stream: buildStream, Text: bytes.Clone(scanner.Bytes())})
-		if size += len(scanner.Bytes()); size >= maxBuildPut {
-			if err := s.put(ctx, to, lines); err != nil {
+		if size += len(scanner.Bytes()) + lineCost; size >= maxBuildPut {
+			if err := put(lines); err != nil {
 				return err
 			}
 			lines, size = nil, 0
 		}
 	}
-	return errors.Join(scanner.Err(), s.put(ctx, to, lines))
+	return errors.Join(scanner.Err(), put(lines))
 }
 
 // buildStream is what the lines of builds have for a stream.

@@ -55,6 +55,9 @@ func (f *Files) Put(_ context.Context, to loggroup.Destination, lines []logfile.
 	return logfile.Append(path, f.streamBytes, out)
 }
 
+// leastFile is what a file takes of its account at least, in bytes: a block of the disk. So many small ones are bounded too.
+const leastFile = 4 << 10
+
 // kept is a file of a stream.
 type kept struct {
 	path string
@@ -100,7 +103,7 @@ func (f *Files) expire(account string, before time.Time) error {
 	defer f.mu.Unlock()
 	var sum int64
 	for _, file := range files {
-		if sum += file.size; sum <= f.accountBytes && !file.last.Before(before) {
+		if sum += max(file.size, leastFile); sum <= f.accountBytes && !file.last.Before(before) {
 			continue
 		}
 		err = errors.Join(err, ignoreMissing(os.Remove(file.path)))

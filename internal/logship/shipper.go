@@ -79,6 +79,7 @@ type Shipper struct {
 type source struct {
 	id       string
 	build    bool
+	puts     int // pieces of a build's log that were put
 	sending  bool
 	again    bool // it has grown since the sending began
 	due      time.Time
@@ -135,10 +136,11 @@ func (s *Shipper) Run(ctx context.Context) {
 	}
 }
 
-// Drain sends what there is by now, once. Nothing else may be running.
+// Drain sends what there is by now, once; logs that wait after a failure have to go on waiting, for the next daemon.
+// Nothing else may be running.
 func (s *Shipper) Drain(ctx context.Context) {
 	var sending sync.WaitGroup
-	s.sendDue(ctx, &sending, s.cfg.Clock.Now().Add(longestPause))
+	s.sendDue(ctx, &sending, s.cfg.Clock.Now().Add(every))
 	sending.Wait()
 }
 
@@ -229,11 +231,14 @@ func (s *Shipper) Waiting() int {
 // send sends all there is of a source.
 func (s *Shipper) send(ctx context.Context, src *source) (held bool, err error) {
 	if src.build {
-		return false, s.sendBuild(ctx, src.id)
+		return false, s.sendBuild(ctx, src)
 	}
 	vm, err := s.cfg.Records.MicroVM(ctx, src.id)
 	if err != nil {
 		return false, err
+	}
+	if loggroup.Disabled(vm.WireLogging) { // an earlier version has kept its log all the same
+		return false, nil
 	}
 	return s.sendApp(ctx, src, loggroup.OfMicroVM(vm))
 }
@@ -251,7 +256,6 @@ func (s *Shipper) sendApp(ctx context.Context, src *source, to loggroup.Destinat
 			return false, err
 		}
 		if part.Lost > 0 {
-			s.Counts.Lost.Add(part.Lost)
 			note := fmt.Sprintf("[%d bytes of the log were overwritten before they could be sent here]", part.Lost)
 			part.Lines = append([]logfile.Line{{At: s.cfg.Clock.Now(), Stream: logfile.Note, Text: []byte(note)}}, part.Lines...)
 		}
@@ -261,6 +265,7 @@ func (s *Shipper) sendApp(ctx context.Context, src *source, to loggroup.Destinat
 		if err := place.move(part.Next); err != nil {
 			return false, err
 		}
+		s.Counts.Lost.Add(part.Lost)
 		if all {
 			src.heldFrom = time.Time{}
 		}

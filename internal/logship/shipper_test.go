@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,6 +89,8 @@ func (r *rig) round() {
 type memory struct {
 	mu    sync.Mutex
 	err   error
+	room  int // lines that are taken before err; 0: err is for all
+	most  int // lines at once
 	lines []string
 	to    []loggroup.Destination
 }
@@ -97,9 +98,10 @@ type memory struct {
 func (m *memory) Put(_ context.Context, to loggroup.Destination, lines []logfile.Line) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
+	if m.err != nil && (m.room == 0 || len(m.lines)+len(lines) > m.room) {
 		return m.err
 	}
+	m.most = max(m.most, len(lines))
 	m.to = append(m.to, to)
 	for _, l := range lines {
 		m.lines = append(m.lines, message(l))
@@ -153,6 +155,25 @@ func TestNothingIsLostWhileTheServiceIsAway(t *testing.T) {
 	require.Zero(t, r.Waiting())
 }
 
+func TestTheLastSendingTriesNothingThatFailsForAWhile(t *testing.T) {
+	r := newRig(t)
+	next := r.wrote(r.logs.App("microvm-1"), 0, "one\n")
+	r.sink.err = errors.New("away")
+	for range 5 {
+		r.round()
+	}
+	failures := r.Counts.Failures.Load()
+	r.Drain(t.Context())
+	require.Equal(t, failures, r.Counts.Failures.Load())
+	r.restart()
+	r.sink.err = nil
+	require.NoError(t, r.recall())
+	r.round()
+	r.wrote(r.logs.App("microvm-1"), next, "two\n")
+	r.Drain(t.Context())
+	require.Equal(t, []string{"one", "two"}, r.sink.lines)
+}
+
 func TestWhatWasOverwrittenBeforeItWasSentIsTold(t *testing.T) {
 	r := newRig(t)
 	a := r.logs.App("microvm-1")
@@ -160,11 +181,32 @@ func TestWhatWasOverwrittenBeforeItWasSentIsTold(t *testing.T) {
 	for range 20_000 {
 		next = r.wrote(a, next, "some line or other\n")
 	}
+	r.sink.err = errors.New("away")
+	r.round()
+	r.round()
+	r.sink.err = nil
 	for range 3 {
 		r.round()
 	}
-	require.Contains(t, r.sink.lines[0], "were overwritten before they could be sent")
-	require.Positive(t, r.Counts.Lost.Load())
+	var lost int64
+	_, err := fmt.Sscanf(r.sink.lines[0], "[dormouse] [%d bytes of the log were overwritten before they could be sent here]", &lost)
+	require.NoError(t, err)
+	require.Positive(t, lost)
+	require.Equal(t, lost, r.Counts.Lost.Load(), "however often it was tried")
+}
+
+func TestNothingIsSentWhereThePlaceCannotBeRemembered(t *testing.T) {
+	r := newRig(t)
+	r.wrote(r.logs.App("microvm-1"), 0, "one\n")
+	place := r.logs.Path("microvm-1", placeName)
+	require.NoError(t, os.Symlink("/dev/full", place))
+	r.round()
+	require.Empty(t, r.sink.lines, "it would be again each second")
+	require.NoError(t, os.Remove(place))
+	for range 3 {
+		r.round()
+	}
+	require.Equal(t, []string{"one"}, r.sink.lines)
 }
 
 func TestTheBeginningOfALineWaitsForItsEndForAWhile(t *testing.T) {
@@ -198,47 +240,23 @@ func TestWithoutARoleNothingGoesToTheService(t *testing.T) {
 	require.Equal(t, []string{"with"}, remote.lines)
 }
 
+func TestALogThatIsNotToBeKeptIsNotSentEither(t *testing.T) {
+	r := newRig(t)
+	vm := r.vms["microvm-1"]
+	vm.WireLogging = []byte(`{"disabled":{}}`)
+	r.vms[vm.ID] = vm
+	r.wrote(r.logs.App(vm.ID), 0, "of an earlier version\n")
+	r.round()
+	require.Empty(t, r.sink.lines)
+	require.Zero(t, r.Waiting())
+}
+
 func TestThePurgedAreForgotten(t *testing.T) {
 	r := newRig(t)
 	r.wrote(r.logs.App("microvm-gone"), 0, "one\n")
 	r.round()
 	require.Zero(t, r.Waiting())
 	require.Empty(t, r.sink.lines)
-}
-
-func TestABuildIsSentInPartsWhenItHasEnded(t *testing.T) {
-	r := newRig(t)
-	unsent := filepath.Join(r.dir, "unsent", "b")
-	require.NoError(t, os.Mkdir(filepath.Dir(unsent), 0o700))
-	long := strings.Repeat("x", maxBuildLine+5)
-	text := "step\n" + long + "\nboot\nok\n"
-	boot := strings.Index(text, "boot")
-	require.NoError(t, os.WriteFile(unsent, fmt.Appendf(nil, "build 0\nsnapshot %d\nvalidate %d\n", boot, boot+5), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte(text), 0o600))
-	r.build = store.Build{ID: "b", CreatedAt: time.Unix(0, 0), ImageID: "i", Version: "1.0"}
-	require.NoError(t, r.recall())
-	r.round()
-	require.Empty(t, r.sink.lines, "it goes on")
-	r.build.EndedAt = r.clock.Now()
-	r.BuildEnded("b")
-	r.round()
-	require.Equal(t, []string{"step", long[:maxBuildLine], "xxxxx", "boot", "ok"}, r.sink.lines)
-	require.Equal(t, []string{"1970/01/01[1.0]build-b", "1970/01/01[1.0]snapshot-b", "1970/01/01[1.0]validate-b"},
-		[]string{r.sink.to[0].Stream, r.sink.to[1].Stream, r.sink.to[2].Stream})
-	require.NoFileExists(t, unsent)
-	r.restart()
-	require.NoError(t, r.recall())
-	require.Zero(t, r.Waiting())
-}
-
-func TestABuildThatIsNotToBeSentIsNot(t *testing.T) {
-	r := newRig(t)
-	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte("==> note\n"), 0o600))
-	r.build = store.Build{ID: "b", EndedAt: r.clock.Now()}
-	r.BuildEnded("b")
-	r.round()
-	require.Empty(t, r.sink.lines)
-	require.Zero(t, r.Waiting())
 }
 
 func TestRunSendsByTheClockAndEnds(t *testing.T) {
@@ -253,57 +271,4 @@ func TestRunSendsByTheClockAndEnds(t *testing.T) {
 	cancel()
 	done.Wait()
 	r.Drain(t.Context())
-}
-
-func TestFilesAreBoundedAndExpire(t *testing.T) {
-	dir := t.TempDir()
-	const account = 3 * logfile.MinAppBytes
-	files := NewFiles(dir, logfile.MinAppBytes, account, time.Hour)
-	now := time.Now()
-	text := strings.Repeat("y", 1000)
-	for i := range 6 {
-		to := loggroup.Destination{AccountID: "1", Region: "r", Group: "../../g", Stream: fmt.Sprint(i)}
-		require.NoError(t, files.Put(t.Context(), to, many(2000, func(int) logfile.Line { return line(now, "stdout", text) })))
-		path := filepath.Join(dir, to.Path())
-		at := now.Add(time.Duration(i) * time.Minute)
-		for _, segment := range []string{path, path + ".1"} {
-			info, err := os.Stat(segment)
-			require.NoError(t, err)
-			require.LessOrEqual(t, info.Size(), int64(logfile.MinAppBytes/2))
-			require.NoError(t, os.Chtimes(segment, at, at))
-		}
-	}
-	read, err := os.ReadFile(filepath.Join(dir, loggroup.Destination{AccountID: "1", Region: "r", Group: "../../g", Stream: "5"}.Path()))
-	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(string(read), now.UTC().Format("2006-01-02T15:04:05.000000Z")+" "+text+"\n"))
-
-	require.NoError(t, files.Expire(now))
-	left := tree(t, dir)
-	var sum int64
-	for _, path := range left {
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		sum += info.Size()
-	}
-	require.LessOrEqual(t, sum, int64(account))
-	require.Greater(t, sum, int64(account/2))
-	require.Contains(t, left[0], "1.log", "the oldest went")
-	require.Contains(t, left[len(left)-1], "5.log")
-	require.NoError(t, files.Expire(now.Add(2*time.Hour)))
-	require.Empty(t, tree(t, dir))
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, entries)
-	require.NoError(t, NewFiles(filepath.Join(dir, "none"), 0, 0, 0).Expire(now))
-}
-
-func tree(t *testing.T, dir string) (files []string) {
-	t.Helper()
-	require.NoError(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
-			files = append(files, path)
-		}
-		return err
-	}))
-	return files
 }

@@ -57,6 +57,9 @@ func (v *vm) count(s running, last bool) {
 	v.counted.mu.Lock()
 	defer v.counted.mu.Unlock()
 	c := &v.counted
+	if !last && v.view.Load().session != s {
+		return // it has ended meanwhile, with its last count, and another may be counted by now
+	}
 	if c.session != s {
 		c.session, c.last, c.ended = s, netstack.Counters{}, false
 	}

@@ -20,6 +20,8 @@ func TestASurveyAddsUpAndItsTotalsNeverGoBack(t *testing.T) {
 		require.EqualValues(t, 110, survey.Network.BytesIn)
 		require.EqualValues(t, 110, w.Survey().Network.BytesIn, "nothing is added twice")
 
+		v := w.live(second)
+		before := v.view.Load().session
 		w.guests.last().networkBytes.Store(15)
 		require.NoError(t, w.Suspend(t.Context(), second))
 		w.becomes(second, store.VMSuspended)
@@ -29,6 +31,8 @@ func TestASurveyAddsUpAndItsTotalsNeverGoBack(t *testing.T) {
 		w.becomes(second, store.VMRunning)
 		w.guests.last().networkBytes.Store(1)
 		require.EqualValues(t, 116, w.Survey().Network.BytesIn)
+		v.count(before, false)
+		require.EqualValues(t, 116, w.Survey().Network.BytesIn, "a survey that began before the suspend adds nothing again")
 
 		require.NoError(t, w.Terminate(t.Context(), first))
 		w.becomes(first, store.VMTerminated)

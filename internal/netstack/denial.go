@@ -7,8 +7,10 @@ import (
 
 // Denial is one refused connection, question or answer.
 type Denial struct {
-	// Destination is zero for a question about a name; its port is 0 for an answer.
+	// Destination is zero for a question about a name, and for an answer: what a name means inside the host's
+	// networks is not the business of those who read of refusals.
 	Destination netip.AddrPort
+	Answer      bool // it is an address that was the answer for a name
 	// Name is what the destination is called, "" if that is not known.
 	Name string
 	Rule Rule
@@ -20,10 +22,10 @@ type Denial struct {
 func (d Denial) String() string {
 	var text strings.Builder
 	switch {
+	case d.Answer:
+		text.WriteString("refused an address of " + d.Name)
 	case !d.Destination.IsValid():
 		text.WriteString("refused to resolve " + d.Name)
-	case d.Destination.Port() == 0:
-		text.WriteString("refused the address " + d.Destination.Addr().String() + " of " + d.Name)
 	default:
 		text.WriteString("refused " + d.Destination.String())
 		if d.Name != "" {

@@ -197,7 +197,7 @@ func (s *Stack) fit(found []netip.Addr, name string, byName bool) (fitting []net
 			continue
 		}
 		if rule != allowed {
-			s.deny(Denial{Destination: netip.AddrPortFrom(a, 0), Name: name, Rule: rule})
+			s.deny(Denial{Name: name, Answer: true, Rule: rule})
 			continue
 		}
 		if byName {

@@ -75,8 +75,7 @@ func matches(pattern, name string) bool {
 	return pattern == name
 }
 
-// denies tells whether an exception of the network is about a destination: by its address, or by the
-// only names that are known for it.
+// denies tells whether an exception of the network is about a destination, whatever that is called.
 func (n *Network) denies(to netip.AddrPort) bool {
 	return slices.ContainsFunc(n.Deny, func(e Entry) bool {
 		return len(e.Hosts) == 0 && e.fitsPort(to.Port()) && (len(e.Ranges) == 0 || within(e.Ranges, to.Addr()))

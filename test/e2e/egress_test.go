@@ -135,8 +135,8 @@ func TestWhatAMicroVMMayReach(t *testing.T) {
 	}
 	require.NotEmpty(t, names.names())
 
-	requireRefused(t, office, "refused to resolve other.example: not-listed", "refused the address 127.0.0.1 of loopback.office.example: loopback",
-		"refused the address 169.254.169.254 of metadata.office.example: link-local", "refused the address 192.168.1.1 of private.office.example: private",
+	requireRefused(t, office, "refused to resolve other.example: not-listed", "refused an address of loopback.office.example: loopback",
+		"refused an address of metadata.office.example: link-local", "refused an address of private.office.example: private",
 		"refused 203.0.113.5:443: not-listed")
 	requireRefused(t, sealed, "refused to resolve other.example: no-egress", "refused 203.0.113.5:443: no-egress")
 

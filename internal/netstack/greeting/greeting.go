@@ -107,15 +107,20 @@ func (readOnly) SetDeadline(time.Time) error      { return nil }
 func (readOnly) SetReadDeadline(time.Time) error  { return nil }
 func (readOnly) SetWriteDeadline(time.Time) error { return nil }
 
-// httpHost reads the head of an HTTP/1 request. A request to a proxy, which names a host in its
-// target too, is refused: which of the two a server goes by is its own choice.
+// httpHost reads the head of an HTTP/1 request. What servers may read another host from is refused:
+// targets that are no paths, as for a proxy, and headers that are Host but for a space.
 func httpHost(r io.Reader) (string, error) {
 	request, err := http.ReadRequest(bufio.NewReader(r))
 	if err != nil {
 		return "", ErrNotHello
 	}
-	if request.URL.Host != "" || request.Method == http.MethodConnect || request.ProtoMajor != 1 {
+	if !strings.HasPrefix(request.RequestURI, "/") && request.RequestURI != "*" || request.Method == http.MethodConnect || request.ProtoMajor != 1 {
 		return "", ErrNotHello
+	}
+	for header := range request.Header {
+		if strings.EqualFold(strings.TrimSpace(header), "Host") { // net/http has taken the real one out
+			return "", ErrNotHello
+		}
 	}
 	host := request.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
