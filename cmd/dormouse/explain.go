@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
@@ -43,6 +45,10 @@ func explain(err error) (text, hint string, status exitStatus) {
 	case errors.As(err, &refusal):
 		return explainRefusal(err, refusal, hint)
 	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return text, untrustedAdvice(os.Getenv("DORMOUSE_CA_BUNDLE")), exitFailed
+	}
 	if address, is := connection.Unreachable(err); is {
 		if address == "" { // its name is unknown
 			return "no daemon answers: " + text, "start it: dormouse up", exitUnreachable
@@ -50,6 +56,15 @@ func explain(err error) (text, hint string, status exitStatus) {
 		return "no daemon answers at " + address, "start it: dormouse up", exitUnreachable
 	}
 	return text, hint, status
+}
+
+// untrustedAdvice says what to do about a certificate that does not fit. An environment with keys and an endpoint
+// says what to check against, also when it is from before the daemon got other certificates.
+func untrustedAdvice(bundle string) string {
+	if bundle == "" {
+		return "what clients are to check it against is said by: dormouse up --endpoint-ca"
+	}
+	return "it was checked against DORMOUSE_CA_BUNDLE, " + bundle + `; after the daemon got other certificates: eval "$(dormouse env)"`
 }
 
 // explainRefusal words what the API refused. The code stays in the text: it is what the documentation of AWS knows.

@@ -101,8 +101,11 @@ func (s *session) adviseShell(vm *awsapi.GetMicrovmOutput, err error) error {
 
 // afterCut says what to do about a process that was cut off.
 func (s *session) afterCut(id, reason string) string {
-	if strings.Contains(reason, "suspended") {
+	switch {
+	case strings.Contains(reason, "suspended"):
 		return fmt.Sprintf("it wakes with: %s; shells and commands end when it sleeps", s.command("shell %s", shortID(id)))
+	case strings.Contains(reason, "executable file not found"):
+		return "what runs is a program of the image; for what only a shell knows: " + s.command("exec %s sh -c '...'", shortID(id))
 	}
 	return "what happened: " + s.command("events %s", shortID(id))
 }

@@ -89,6 +89,22 @@ func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 	r := dormouse(t, "curl", "counter", "/", "--port", "81")
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.err, "HTTP 502 from the endpoint: nothing listens on port 81 in the microVM")
+
+	f.endpoint = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-aws-proxy-error", "REQUEST_RATE_EXCEEDED")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	require.Contains(t, dormouse(t, "curl", "counter").err, "HTTP 429 from the endpoint: too many requests a second")
+}
+
+func TestACertificateThatTheEnvironmentDoesNotKnowIsExplained(t *testing.T) {
+	f := newFake(t)
+	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
+	t.Setenv("DORMOUSE_CA_BUNDLE", "")
+	r := dormouse(t, "curl", "counter")
+	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.err, "is said by: dormouse up --endpoint-ca")
+	require.Equal(t, `it was checked against DORMOUSE_CA_BUNDLE, old.pem; after the daemon got other certificates: eval "$(dormouse env)"`, untrustedAdvice("old.pem"))
 }
 
 func TestMicroVMsAreListedSuspendedWokenAndEnded(t *testing.T) {
@@ -174,6 +190,7 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
 		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
 		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
+		"run counter --egress=":   {exitUsage, "dormouse: --egress has no value: it is internet, none, or the ARN of a connector"},
 		"build " + buildable(t) + " --egress some": {exitUsage, "dormouse: --egress: there is no connector \"some\": it is internet, none, or the ARN of a connector"},
 		"curl counter / -m x":                      {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
 		"up --rate-limits Run=1":                   {exitUsage, "is it RunMicrovm?"},
