@@ -27,7 +27,7 @@ func shellCommand() *cobra.Command {
 		Long: `Open a shell in a microVM, as root beside its app: same files, processes and network. It is /bin/bash, or
 /bin/sh. The microVM must have been started with dormouse run --shell; if it sleeps it wakes. The exit status is
 that of the shell. Without a terminal the shell reads its commands from standard input. A microVM that is suspended
-closes its shells; they do not keep it awake (but see --idle-counts of the daemon).`,
+closes its shells; they do not keep it awake, unless the daemon runs with --idle-counts shell: then what is typed and printed does.`,
 		Example: `  dormouse shell counter
   echo 'cat /etc/os-release' | dormouse shell 0c5b7f6e`,
 		Args:              cobra.ExactArgs(1),
