@@ -28,7 +28,11 @@ func explain(err error) (text, hint string, status exitStatus) {
 		refusal   *awsapi.Error
 		cut       *interrupted
 		lost      *cutOff
+		untrusted *tls.CertificateVerificationError
 	)
+	if errors.As(err, &untrusted) {
+		hint = untrustedAdvice(os.Getenv("DORMOUSE_CA_BUNDLE"))
+	}
 	switch {
 	case errors.As(err, &cut):
 		return text, hint, exitInterrupted
@@ -44,10 +48,6 @@ func explain(err error) (text, hint string, status exitStatus) {
 		return text, "start one: dormouse up", exitUnreachable
 	case errors.As(err, &refusal):
 		return explainRefusal(err, refusal, hint)
-	}
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		return text, untrustedAdvice(os.Getenv("DORMOUSE_CA_BUNDLE")), exitFailed
 	}
 	if address, is := connection.Unreachable(err); is {
 		if address == "" { // its name is unknown

@@ -81,7 +81,9 @@ func (s *session) join(ctx context.Context, name string, p *remote.Process) erro
 		s.explainAnswer(refused.Response, vm, defaultPort)
 		return exitCut
 	case errors.As(err, &ended):
-		return &cutOff{fmt.Sprintf("%s: %s", shortID(id), terminal.SafeLine(ended.Reason)), s.afterCut(id, ended.Reason)}
+		return &cutOff{errors.New(shortID(id) + ": " + terminal.SafeLine(ended.Reason)), s.afterCut(id, ended.Reason)}
+	case err != nil && ctx.Err() == nil:
+		return &cutOff{fmt.Errorf("%s: %w", shortID(id), err), ""} // 1 would be the command's
 	case err != nil:
 		return err
 	case code != 0:
@@ -111,7 +113,10 @@ func (s *session) afterCut(id, reason string) string {
 }
 
 // cutOff says that a process in a microVM did not start, or did not come to its end.
-type cutOff struct{ text, hint string }
+type cutOff struct {
+	error
+	hint string
+}
 
-func (e *cutOff) Error() string { return e.text }
 func (e *cutOff) Hint() string  { return e.hint }
+func (e *cutOff) Unwrap() error { return e.error }

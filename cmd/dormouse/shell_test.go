@@ -151,7 +151,7 @@ func TestAnEndpointThatOnlyKnowsTheServicesShellsIsNotTakenForADormouse(t *testi
 		}
 	})
 	r := typing(t, "", "shell", "counter")
-	require.Equal(t, exitFailed, r.status)
+	require.Equal(t, exitCut, r.status, "1 would be that of the shell")
 	require.Contains(t, r.err, "does not know how to run commands")
 }
 

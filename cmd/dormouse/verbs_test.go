@@ -99,10 +99,13 @@ func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 
 func TestACertificateThatTheEnvironmentDoesNotKnowIsExplained(t *testing.T) {
 	f := newFake(t)
-	f.addVM(firstVM, "counter", awsapi.MicrovmStateRunning)
+	f.addShellVM(nil)
 	t.Setenv("DORMOUSE_CA_BUNDLE", "")
 	r := dormouse(t, "curl", "counter")
 	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.err, "is said by: dormouse up --endpoint-ca")
+	r = typing(t, "", "exec", "0c5b7f6e", "ls")
+	require.Equal(t, exitCut, r.status, "1 would be that of the command")
 	require.Contains(t, r.err, "is said by: dormouse up --endpoint-ca")
 	require.Equal(t, `it was checked against DORMOUSE_CA_BUNDLE, old.pem; after the daemon got other certificates: eval "$(dormouse env)"`, untrustedAdvice("old.pem"))
 }
