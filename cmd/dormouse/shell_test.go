@@ -192,7 +192,7 @@ func TestRunWithShellAddsItsConnector(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":                             nil,
 		"--shell":                      {managed("HTTP_INGRESS"), managed(shellConnector)},
-		"--shell --ingress none":       {managed("NO_INGRESS"), managed(shellConnector)},
+		"--shell --ingress http":       {managed("HTTP_INGRESS"), managed(shellConnector)},
 		"--shell --ingress http,shell": {managed("HTTP_INGRESS"), managed(shellConnector)},
 	} {
 		out := ok(t, append([]string{"run", "counter"}, strings.Fields(args)...)...)
