@@ -88,6 +88,9 @@ func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, ex
 	case http.StatusPaymentRequired:
 		return text, orElse(hint, "what there is: dormouse ps, dormouse images; limits are flags of the daemon: dormouse serve --help"), exitRefused
 	case http.StatusForbidden, http.StatusUnauthorized:
+		if e.Code == awsapi.AccessDeniedException { // the keys are good, the account is another
+			return text, orElse(hint, `an account has what is its own; to act as another: eval "$(dormouse env --account NAME)"`), exitRefused
+		}
 		return text, orElse(hint, "are these the keys of this daemon? see dormouse env"), exitRefused
 	case http.StatusTooManyRequests:
 		return text, orElse(hint, "try again in a moment"), exitRefused
