@@ -28,6 +28,9 @@ var (
 
 // arns are the connectors that were typed: words, names of the service or ARNs.
 func (d direction) arns(region string, typed []string) (arns []string, err error) {
+	if typed != nil && len(typed) == 0 { // an empty variable of a script must not mean the default
+		return nil, usagef("%s has no value: it is %s, or the ARN of a connector", d.flag, d.choices())
+	}
 	for _, text := range typed {
 		if strings.HasPrefix(text, "arn:") {
 			arns = append(arns, text)

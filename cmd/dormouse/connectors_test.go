@@ -3,6 +3,7 @@ package main
 import (
 	"testing"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,4 +21,15 @@ func TestConnectorsAreReadAndNamedWithTheSameWords(t *testing.T) {
 	arns, err = egress.arns("us-east-1", []string{"none", "internet"})
 	require.NoError(t, err)
 	require.Equal(t, "none, internet", egress.names(arns))
+}
+
+func TestConnectorsOfAnEmptyVariableAreRefused(t *testing.T) {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	typed := flags.StringSlice("egress", nil, "")
+	arns, err := egress.arns("us-east-1", *typed)
+	require.NoError(t, err)
+	require.Nil(t, arns, "left out, they are those of the image")
+	require.NoError(t, flags.Parse([]string{"--egress", ""}))
+	_, err = egress.arns("us-east-1", *typed)
+	require.EqualError(t, err, "--egress has no value: it is internet, none, or the ARN of a connector")
 }

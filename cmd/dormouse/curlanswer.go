@@ -22,7 +22,7 @@ func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOu
 	case "APP_CONNECT_FAILED":
 		why = fmt.Sprintf("nothing listens on port %d in the microVM; choose another with --port, or see what the app says: %s", port, s.command("logs %s", id))
 	case "APP_RESPONSE_FAILED":
-		why = "the app closed the connection without a valid answer; what it says: " + s.command("logs %s", id)
+		why = "the app closed the connection without a valid answer (one that speaks HTTP/2 only wants -H 'X-aws-proxy-force-h2: true'); what it says: " + s.command("logs %s", id)
 	case "MICROVM_CONNECT_FAILED":
 		why = fmt.Sprintf("the microVM is %s; what happened: %s", vm.State, s.command("events %s", id))
 	case "MICROVM_SUSPENDED":
@@ -33,6 +33,13 @@ func (s *session) explainAnswer(response *http.Response, vm *awsapi.GetMicrovmOu
 		why = "its ingress connectors let no HTTP in: see --ingress of dormouse run"
 	case "SHELL_DENIED":
 		why = "its ingress connectors let no shells in: see --shell of dormouse run"
+	case "MICROVM_INTERRUPTED":
+		why = "it was suspended under the request; the next one wakes it"
+	case "MICROVM_WAIT_TIMEOUT", "MICROVM_TOO_MANY_WAITING":
+		why = "it did not serve in time, or too many requests wait for it; what happened: " + s.command("events %s", id)
+	case "REQUEST_RATE_EXCEEDED", "CONNECTION_LIMIT_EXCEEDED":
+		why = fmt.Sprintf("%s for a microVM of its size; try again in a moment; the limits are the daemon's --vm-limits",
+			map[bool]string{true: "too many requests a second", false: "too many connections"}[code == "REQUEST_RATE_EXCEEDED"])
 	default:
 		why = terminal.SafeLine(code)
 	}

@@ -136,15 +136,17 @@ func (e *eventful) before(to io.Writer, at time.Time) error {
 
 // eventWords is what happened, in one line.
 func eventWords(e extension.Event) string {
-	words := e.Operation + ": " + e.To
-	if e.Cause != "" {
-		words += ", by " + e.Cause
+	var words []string
+	add := func(prefix, text string) {
+		if text != "" {
+			words = append(words, prefix+text)
+		}
 	}
+	add("", e.To) // none of what egress policy refused
+	add("by ", e.Cause)
 	if len(e.Phases) > 0 {
-		words += ", " + terminal.Total(phasesOf(e))
+		add("", terminal.Total(phasesOf(e)))
 	}
-	if e.Detail != "" {
-		words += ", " + sizes.ReplaceAllStringFunc(e.Detail, sizeInWords)
-	}
-	return terminal.SafeLine(words)
+	add("", sizes.ReplaceAllStringFunc(e.Detail, sizeInWords))
+	return terminal.SafeLine(e.Operation + ": " + strings.Join(words, ", "))
 }

@@ -43,6 +43,11 @@ func TestEventsStandBetweenTheLinesByTheirTimes(t *testing.T) {
 	require.NotContains(t, strings.Join(merged(t, appLog, true, events...), "\n"), "launch", "of the end of a log only what happened since")
 }
 
+func TestAnEventWithoutAStateIsToldWithoutOne(t *testing.T) {
+	refused := extension.Event{Operation: "egress", Cause: "policy", Detail: "refused 10.0.0.1:22: private"}
+	require.Equal(t, "egress: by policy, refused 10.0.0.1:22: private", eventWords(refused))
+}
+
 func TestEventsAreFollowedToTheEndOfTheLog(t *testing.T) {
 	log, app := io.Pipe()
 	events := []extension.Event{happened(0, "launch", "RUNNING")}

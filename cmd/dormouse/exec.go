@@ -18,10 +18,10 @@ byte, and the exit status is that of the command, or 128 and the number of the s
 a terminal. The microVM must have been started with dormouse run --shell; if it sleeps it wakes. No shell reads the
 command: for pipes and variables run sh -c. Flags come before MICROVM. Ctrl-C interrupts the command; what it
 started and left in its session ends with the connection.`,
-		Example: `  dormouse exec counter ps aux
+		Example: `  dormouse exec counter ls -l
   dormouse exec counter sh -c 'echo $HOSTNAME; ls | wc -l'
   tar c src | dormouse exec counter tar x -C /app
-  dormouse exec -t counter top`,
+  dormouse exec -t counter python3`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: complete(microVMIDs, 1),
 	}

@@ -41,7 +41,7 @@ var exitMeanings = []struct {
 	{exitRefused, "the daemon refused: keys, quota, rate, state, or a value it does not accept"},
 	{exitUnreachable, "no daemon answers"},
 	{exitInterrupted, "interrupted with Ctrl-C; what goes on was said (not `logs --follow`, which ends like that: 0)"},
-	{exitCut, "`shell` and `exec` only, whose status else is that of what they run: it could not be run, or was cut off"},
+	{exitCut, "`shell` and `exec` only, whose status else is that of what they run: it could not be run, or was cut off. What kept them from trying has its status above"},
 }
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/dormouse-dev/dormouse/cmd/dormouse/connection"
@@ -26,7 +28,11 @@ func explain(err error) (text, hint string, status exitStatus) {
 		refusal   *awsapi.Error
 		cut       *interrupted
 		lost      *cutOff
+		untrusted *tls.CertificateVerificationError
 	)
+	if errors.As(err, &untrusted) {
+		hint = untrustedAdvice(os.Getenv("DORMOUSE_CA_BUNDLE"))
+	}
 	switch {
 	case errors.As(err, &cut):
 		return text, hint, exitInterrupted
@@ -52,6 +58,15 @@ func explain(err error) (text, hint string, status exitStatus) {
 	return text, hint, status
 }
 
+// untrustedAdvice says what to do about a certificate that does not fit. An environment with keys and an endpoint
+// says what to check against, also when it is from before the daemon got other certificates.
+func untrustedAdvice(bundle string) string {
+	if bundle == "" {
+		return "what clients are to check it against is said by: dormouse up --endpoint-ca"
+	}
+	return "it was checked against DORMOUSE_CA_BUNDLE, " + bundle + `; after the daemon got other certificates: eval "$(dormouse env)"`
+}
+
 // explainRefusal words what the API refused. The code stays in the text: it is what the documentation of AWS knows.
 func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, exitStatus) {
 	text := e.Message
@@ -73,6 +88,9 @@ func explainRefusal(err error, e *awsapi.Error, hint string) (string, string, ex
 	case http.StatusPaymentRequired:
 		return text, orElse(hint, "what there is: dormouse ps, dormouse images; limits are flags of the daemon: dormouse serve --help"), exitRefused
 	case http.StatusForbidden, http.StatusUnauthorized:
+		if e.Code == awsapi.AccessDeniedException { // the keys are good, the account is another
+			return text, orElse(hint, `an account has what is its own; to act as another: eval "$(dormouse env --account NAME)"`), exitRefused
+		}
 		return text, orElse(hint, "are these the keys of this daemon? see dormouse env"), exitRefused
 	case http.StatusTooManyRequests:
 		return text, orElse(hint, "try again in a moment"), exitRefused

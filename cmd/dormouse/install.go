@@ -59,7 +59,7 @@ func install(ctx context.Context, o serveOptions, log *slog.Logger) (in installa
 	for _, text := range o.egressPrivate {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			return in, fmt.Errorf("--egress-allow: %w", err)
+			return in, usagef("--egress-allow: %q is not a range such as 10.1.0.0/16", text)
 		}
 		in.network.Policy.AllowPrivate = append(in.network.Policy.AllowPrivate, prefix.Masked())
 	}

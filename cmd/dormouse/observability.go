@@ -50,6 +50,9 @@ const groupsFolder = "logs/groups"
 
 // open makes what the flags ask for. It sends nothing yet.
 func (o observability) open(ctx context.Context, dataDir string, records *store.Store, logs *logfile.Folder, clock clockwork.Clock, log *slog.Logger) (w *watch, err error) {
+	if !(o.traceRequests >= 0 && o.traceRequests <= 1) { // neither is NaN
+		return nil, usagef("--trace-requests: %v is no share: it is a number from 0 to 1", o.traceRequests)
+	}
 	w = &watch{clock: clock, log: log}
 	w.groups = logship.NewFiles(filepath.Join(dataDir, groupsFolder), logfile.DefaultAppBytes, o.groupsBytes, o.groupsKeep)
 	ships := logship.Config{

@@ -30,7 +30,7 @@ func openWatch(t *testing.T, o observability) (*watch, *store.Store, error) {
 }
 
 func TestFlagsAboutWhereLogsAndTracesGoAreChecked(t *testing.T) {
-	for _, o := range []observability{{cloudWatch: "logs.example.com"}, {cloudWatch: "::"}, {otlp: "collector"}, {listenMetrics: "nowhere"}} {
+	for _, o := range []observability{{cloudWatch: "logs.example.com"}, {cloudWatch: "::"}, {otlp: "collector"}, {listenMetrics: "nowhere"}, {traceRequests: 2}, {traceRequests: -0.1}} {
 		_, _, err := openWatch(t, o)
 		require.Error(t, err, "%+v", o)
 	}

@@ -26,6 +26,7 @@ memory, unless --idle says otherwise. Its memory and environment are those of th
 		Example: `  dormouse run counter
   dormouse run counter:2 --wait --payload '{"user":"eve"}'
   dormouse run counter --idle 60s,8h,auto
+  dormouse run counter --shell --egress none
   ID=$(dormouse run -q counter)`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: complete(imageNames, 1),

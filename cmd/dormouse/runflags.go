@@ -55,7 +55,9 @@ func (f *runFlags) input(ctx context.Context, s *session, image reference.Image)
 		return nil, err
 	}
 	if f.shell {
-		in.IngressNetworkConnectors = withShell(s.Region, in.IngressNetworkConnectors)
+		if in.IngressNetworkConnectors, err = withShell(s.Region, in.IngressNetworkConnectors); err != nil {
+			return nil, err
+		}
 	}
 	if in.EgressNetworkConnectors, err = egress.arns(s.Region, f.egress); err != nil {
 		return nil, err
@@ -86,16 +88,21 @@ func (f *runFlags) input(ctx context.Context, s *session, image reference.Image)
 }
 
 // withShell adds the connector for shells, and where there was none the one for HTTP that then would have
-// been there by default.
-func withShell(region string, connectors []string) []string {
-	shell := arn.ManagedConnector(region, shellConnector).String()
-	if len(connectors) == 0 {
-		connectors = []string{arn.ManagedConnector(region, awsapi.DefaultIngress).String()}
+// been there by default. Beside ALL_INGRESS no token for a shell is made (spec/api.md), and NO_INGRESS closes everything.
+func withShell(region string, connectors []string) ([]string, error) {
+	managed := func(name string) string { return arn.ManagedConnector(region, name).String() }
+	switch shell := managed(shellConnector); {
+	case slices.Contains(connectors, managed("ALL_INGRESS")):
+		return nil, usagef("--ingress all does not go with --shell: beside it there are no shells; without it --shell allows both")
+	case slices.Contains(connectors, managed("NO_INGRESS")):
+		return nil, usagef("--ingress none does not go with --shell: it keeps shells out too; --ingress shell lets in shells alone")
+	case len(connectors) == 0:
+		return []string{managed(awsapi.DefaultIngress), shell}, nil
+	case slices.Contains(connectors, shell):
+		return connectors, nil
+	default:
+		return append(connectors, shell), nil
 	}
-	if slices.Contains(connectors, shell) {
-		return connectors
-	}
-	return append(connectors, shell)
 }
 
 // argument is text that was typed, or with @FILE or - what a file or standard input holds, up to limit bytes.

@@ -103,7 +103,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	o.traffic.addFlags(f)
 	o.observability.addFlags(f)
 	f.StringVar(&o.config, "config", "", "configuration file; "+config.DefaultName+" in the data folder, if there is one")
-	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "what keeps a microVM awake besides traffic through its endpoint: exec, shell, egress; nothing by default")
+	f.StringSliceVar(&o.idleCounts, "idle-counts", nil, "whose bytes keep a microVM awake besides those through its endpoint: exec, shell, egress (one that is open and silent does not); nothing by default")
 	f.Int64Var(&o.appLogBytes, "app-log-bytes", logfile.DefaultAppBytes, "how much of what its app writes is kept per microVM; the newest")
 	f.BoolVar(&o.offline, "offline", false, "use the local base images even where a registry is reachable")
 	f.BoolVar(&o.verbose, "verbose", false, "log every API call")

@@ -27,7 +27,7 @@ func shellCommand() *cobra.Command {
 		Long: `Open a shell in a microVM, as root beside its app: same files, processes and network. It is /bin/bash, or
 /bin/sh. The microVM must have been started with dormouse run --shell; if it sleeps it wakes. The exit status is
 that of the shell. Without a terminal the shell reads its commands from standard input. A microVM that is suspended
-closes its shells; they do not keep it awake (but see --idle-counts of the daemon).`,
+closes its shells; they do not keep it awake, unless the daemon runs with --idle-counts shell: then what is typed and printed does.`,
 		Example: `  dormouse shell counter
   echo 'cat /etc/os-release' | dormouse shell 0c5b7f6e`,
 		Args:              cobra.ExactArgs(1),
@@ -81,7 +81,9 @@ func (s *session) join(ctx context.Context, name string, p *remote.Process) erro
 		s.explainAnswer(refused.Response, vm, defaultPort)
 		return exitCut
 	case errors.As(err, &ended):
-		return &cutOff{fmt.Sprintf("%s: %s", shortID(id), terminal.SafeLine(ended.Reason)), s.afterCut(id, ended.Reason)}
+		return &cutOff{errors.New(shortID(id) + ": " + terminal.SafeLine(ended.Reason)), s.afterCut(id, ended.Reason)}
+	case err != nil && ctx.Err() == nil:
+		return &cutOff{fmt.Errorf("%s: %w", shortID(id), err), ""} // 1 would be the command's
 	case err != nil:
 		return err
 	case code != 0:
@@ -101,14 +103,20 @@ func (s *session) adviseShell(vm *awsapi.GetMicrovmOutput, err error) error {
 
 // afterCut says what to do about a process that was cut off.
 func (s *session) afterCut(id, reason string) string {
-	if strings.Contains(reason, "suspended") {
+	switch {
+	case strings.Contains(reason, "suspended"):
 		return fmt.Sprintf("it wakes with: %s; shells and commands end when it sleeps", s.command("shell %s", shortID(id)))
+	case strings.Contains(reason, "executable file not found"):
+		return "what runs is a program of the image; for what only a shell knows: " + s.command("exec %s sh -c '...'", shortID(id))
 	}
 	return "what happened: " + s.command("events %s", shortID(id))
 }
 
 // cutOff says that a process in a microVM did not start, or did not come to its end.
-type cutOff struct{ text, hint string }
+type cutOff struct {
+	error
+	hint string
+}
 
-func (e *cutOff) Error() string { return e.text }
 func (e *cutOff) Hint() string  { return e.hint }
+func (e *cutOff) Unwrap() error { return e.error }

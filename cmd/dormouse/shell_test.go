@@ -129,6 +129,7 @@ func TestAShellThatCannotBeOpenedIsExplained(t *testing.T) {
 
 	for reason, advice := range map[string]string{
 		"not started: the image has no shell": "dormouse events 0c5b7f6e", "microVM suspended": "dormouse shell 0c5b7f6e",
+		`not started: exec "cd": executable file not found in $PATH`: "dormouse exec 0c5b7f6e sh -c",
 	} {
 		f.endpoint = shellEndpoint(t, func(conn *websocket.Conn, _ remoteStart) {
 			_ = conn.Close(websocket.StatusInternalError, reason)
@@ -150,7 +151,7 @@ func TestAnEndpointThatOnlyKnowsTheServicesShellsIsNotTakenForADormouse(t *testi
 		}
 	})
 	r := typing(t, "", "shell", "counter")
-	require.Equal(t, exitFailed, r.status)
+	require.Equal(t, exitCut, r.status, "1 would be that of the shell")
 	require.Contains(t, r.err, "does not know how to run commands")
 }
 
@@ -191,7 +192,7 @@ func TestRunWithShellAddsItsConnector(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":                             nil,
 		"--shell":                      {managed("HTTP_INGRESS"), managed(shellConnector)},
-		"--shell --ingress none":       {managed("NO_INGRESS"), managed(shellConnector)},
+		"--shell --ingress http":       {managed("HTTP_INGRESS"), managed(shellConnector)},
 		"--shell --ingress http,shell": {managed("HTTP_INGRESS"), managed(shellConnector)},
 	} {
 		out := ok(t, append([]string{"run", "counter"}, strings.Fields(args)...)...)

@@ -89,6 +89,25 @@ func TestWhatTheEndpointRefusesIsExplained(t *testing.T) {
 	r := dormouse(t, "curl", "counter", "/", "--port", "81")
 	require.Equal(t, exitFailed, r.status)
 	require.Contains(t, r.err, "HTTP 502 from the endpoint: nothing listens on port 81 in the microVM")
+
+	f.endpoint = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-aws-proxy-error", "REQUEST_RATE_EXCEEDED")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	require.Contains(t, dormouse(t, "curl", "counter").err, "HTTP 429 from the endpoint: too many requests a second")
+}
+
+func TestACertificateThatTheEnvironmentDoesNotKnowIsExplained(t *testing.T) {
+	f := newFake(t)
+	f.addShellVM(nil)
+	t.Setenv("DORMOUSE_CA_BUNDLE", "")
+	r := dormouse(t, "curl", "counter")
+	require.Equal(t, exitFailed, r.status)
+	require.Contains(t, r.err, "is said by: dormouse up --endpoint-ca")
+	r = typing(t, "", "exec", "0c5b7f6e", "ls")
+	require.Equal(t, exitCut, r.status, "1 would be that of the command")
+	require.Contains(t, r.err, "is said by: dormouse up --endpoint-ca")
+	require.Equal(t, `it was checked against DORMOUSE_CA_BUNDLE, old.pem; after the daemon got other certificates: eval "$(dormouse env)"`, untrustedAdvice("old.pem"))
 }
 
 func TestMicroVMsAreListedSuspendedWokenAndEnded(t *testing.T) {
@@ -160,20 +179,23 @@ func TestEveryKindOfFailureHasItsStatusAndAdvice(t *testing.T) {
 		status exitStatus
 		err    string
 	}{
-		"imagse":                  {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
-		"stop":                    {exitUsage, "did you mean suspend, down?"},
-		"attach":                  {exitUsage, "did you mean shell, logs?"},
-		"exec counter":            {exitUsage, "dormouse: COMMAND is missing"},
-		"delete":                  {exitUsage, "did you mean rm?"},
-		"ps --nope":               {exitUsage, "see dormouse ps --help"},
-		"run":                     {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},
-		"rm":                      {exitUsage, "dormouse: MICROVM|IMAGE[:VERSION] is missing"},
-		"suspend":                 {exitUsage, "dormouse: MICROVM is missing"},
-		"build":                   {exitUsage, "dormouse: PATH is missing"},
-		"run counter web":         {exitUsage, "dormouse: \"web\" is too much\n  usage: dormouse run"},
-		"credentials create":      {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
-		"run counter --memory 3g": {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
-		"run counter --ingress x": {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
+		"imagse":                             {exitUsage, "dormouse: there is no verb \"imagse\"\n  did you mean images?"},
+		"stop":                               {exitUsage, "did you mean suspend, down?"},
+		"attach":                             {exitUsage, "did you mean shell, logs?"},
+		"exec counter":                       {exitUsage, "dormouse: COMMAND is missing"},
+		"delete":                             {exitUsage, "did you mean rm?"},
+		"ps --nope":                          {exitUsage, "see dormouse ps --help"},
+		"run":                                {exitUsage, "dormouse: IMAGE[:VERSION] is missing\n  usage: dormouse run IMAGE[:VERSION]; see dormouse run --help\n  dormouse images lists images"},
+		"rm":                                 {exitUsage, "dormouse: MICROVM|IMAGE[:VERSION] is missing"},
+		"suspend":                            {exitUsage, "dormouse: MICROVM is missing"},
+		"build":                              {exitUsage, "dormouse: PATH is missing"},
+		"run counter web":                    {exitUsage, "dormouse: \"web\" is too much\n  usage: dormouse run"},
+		"credentials create":                 {exitUsage, "dormouse: --account is missing: the id or the name of an account\n  see them all: dormouse account list"},
+		"run counter --memory 3g":            {exitUsage, "3g is none of the sizes there are: 512m, 1g, 2g, 4g, 8g"},
+		"run counter --ingress x":            {exitUsage, "dormouse: --ingress: there is no connector \"x\": it is http, shell, all, none, or the ARN of a connector"},
+		"run counter --shell --ingress all":  {exitUsage, "dormouse: --ingress all does not go with --shell"},
+		"run counter --shell --ingress none": {exitUsage, "--ingress shell lets in shells alone"},
+		"run counter --egress=":              {exitUsage, "dormouse: --egress has no value: it is internet, none, or the ARN of a connector"},
 		"build " + buildable(t) + " --egress some": {exitUsage, "dormouse: --egress: there is no connector \"some\": it is internet, none, or the ARN of a connector"},
 		"curl counter / -m x":                      {exitUsage, "\"x\" is no time such as 5, 0.5 or 1m30s"},
 		"up --rate-limits Run=1":                   {exitUsage, "is it RunMicrovm?"},
@@ -222,6 +244,9 @@ func TestRefusalsWithAWayOutSayWhereItIs(t *testing.T) {
 	_, hint, status := explain(err)
 	require.Equal(t, exitNotFound, status)
 	require.Equal(t, "its versions: dormouse images counter --data-dir x; what became of the last: dormouse logs --build counter --data-dir x", hint)
+	_, hint, status = explain(awsapi.AccessDenied("Cross-account pass role is not allowed."))
+	require.Equal(t, exitRefused, status)
+	require.Contains(t, hint, "dormouse env --account NAME")
 	_, hint, status = explain(awsapi.QuotaExceeded("too many"))
 	require.Equal(t, exitRefused, status)
 	require.Contains(t, hint, "dormouse ps, dormouse images")

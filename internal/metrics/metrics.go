@@ -112,9 +112,10 @@ func (s *Set) Event(e store.Event) {
 }
 
 func (s *Set) microVM(e store.Event) {
-	if e.To != "" { // else none has changed: something was refused
-		s.changes.WithLabelValues(e.Operation, e.To, e.Cause).Inc()
+	if e.To == "" {
+		return // not a change of state, but what egress policy refused, which denials count
 	}
+	s.changes.WithLabelValues(e.Operation, e.To, e.Cause).Inc()
 	if len(e.Phases) == 0 {
 		return
 	}
