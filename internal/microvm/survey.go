@@ -57,6 +57,9 @@ func (v *vm) count(s running, last bool) {
 	v.counted.mu.Lock()
 	defer v.counted.mu.Unlock()
 	c := &v.counted
+	if !last && v.view.Load().session != s {
+		return // it is over: that is, or will be, counted by the call for its end
+	}
 	if c.session != s {
 		c.session, c.last, c.ended = s, netstack.Counters{}, false
 	}

@@ -21,6 +21,7 @@ func TestASurveyAddsUpAndItsTotalsNeverGoBack(t *testing.T) {
 		require.EqualValues(t, 110, w.Survey().Network.BytesIn, "nothing is added twice")
 
 		w.guests.last().networkBytes.Store(15)
+		before := w.vm(second).view.Load().session
 		require.NoError(t, w.Suspend(t.Context(), second))
 		w.becomes(second, store.VMSuspended)
 		w.settles()
@@ -28,6 +29,8 @@ func TestASurveyAddsUpAndItsTotalsNeverGoBack(t *testing.T) {
 		require.NoError(t, w.Resume(t.Context(), second))
 		w.becomes(second, store.VMRunning)
 		w.guests.last().networkBytes.Store(1)
+		require.EqualValues(t, 116, w.Survey().Network.BytesIn)
+		(*vm)(w.vm(second)).count(before, false) // by a survey that was overtaken
 		require.EqualValues(t, 116, w.Survey().Network.BytesIn)
 
 		require.NoError(t, w.Terminate(t.Context(), first))
