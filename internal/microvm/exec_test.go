@@ -82,6 +82,7 @@ func (w *world) exec(id string, args ...string) *Process {
 	w.t.Helper()
 	lease, err := w.vm(id).Lease(w.t.Context())
 	require.NoError(w.t, err)
+	lease.Answered(Stream) // as a shell's WebSocket is, which no suspend waits for
 	p, err := lease.Exec(w.t.Context(), guest.ExecRequest{Args: args})
 	require.NoError(w.t, err)
 	return p
