@@ -58,7 +58,7 @@ func TestMessagesOfAWebSocketCountInBothDirections(t *testing.T) {
 	// What was written is counted when the write returns, which may be after the echo.
 	require.Eventually(t, func() bool { return w.vm.touched.Load() >= before+2000 }, 5*time.Second, time.Millisecond)
 	w.clock.Advance(maxSilence)
-	require.Less(t, w.vm.touched.Load(), before+2100)
+	require.Less(t, w.vm.touched.Load(), before+3000, "each once; the end of the handshake may be counted late, too")
 }
 
 func TestWhatDoesNotReachTheGuestDoesNotCount(t *testing.T) {

@@ -163,12 +163,7 @@ func (s *bodySending) Read(p []byte) (int, error) {
 			b.kept, s.at = nil, 0 // all of it is sent
 			b.read, b.direct = true, true
 			b.mu.Unlock()
-			n, err := b.readOn(p)
-			b.mu.Lock()
-			b.direct = false
-			s.complete(err)
-			b.mu.Unlock()
-			return n, s.reason(err)
+			return s.readDirect(p)
 		case b.flight == nil && len(b.kept) >= b.keeping:
 			b.mu.Unlock()
 			s.awaitSettled()
@@ -184,6 +179,17 @@ func (s *bodySending) Read(p []byte) (int, error) {
 		case <-s.over:
 		}
 	}
+}
+
+// readDirect passes on what comes next without keeping it.
+func (s *bodySending) readDirect(p []byte) (int, error) {
+	b := s.of
+	n, err := b.readOn(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.direct = false
+	s.complete(err)
+	return n, s.reason(err)
 }
 
 // complete fills in the trailer at the end of the body. The caller holds mu.
