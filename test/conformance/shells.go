@@ -14,14 +14,14 @@ import (
 func (e *endpoints) openShell(ctx context.Context, r request) error {
 	ctx, cancel := context.WithTimeout(ctx, endpointLimit)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "wss://"+r.host+r.path, &websocket.DialOptions{
+	conn, _, err := websocket.Dial(ctx, "wss://"+r.host+r.path, &websocket.DialOptions{ //nolint:bodyclose // Dial closes it
 		HTTPClient:   e.client,
 		Subprotocols: []string{"lambda-microvms", "lambda-microvms.authentication." + r.token},
 	})
 	if err != nil {
 		return fmt.Errorf("open a shell: %w", err)
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	kind, hello, err := conn.Read(ctx)
 	if err != nil || kind != websocket.MessageText || !strings.Contains(string(hello), `"session_init"`) {
 		return fmt.Errorf("it begins with %q, %w", hello, err)
