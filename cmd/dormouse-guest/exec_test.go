@@ -233,17 +233,16 @@ func TestTheWholeSessionEndsWithTheConnection(t *testing.T) {
 				// Two that do not heed SIGHUP, one of them in a process group of its own and stopped.
 				script := `trap '' HUP; (sleep 100) & setsid -w true; sh -c 'kill -STOP $$; sleep 100' & echo leader $$; sleep 100`
 				p := runExec(t, guest.ExecRequest{Args: []string{"sh", "-mc", script}, TTY: tty})
-				shown := until(t, p, "leader ")
-				_, told, _ := strings.Cut(shown, "leader ")
-				for !strings.Contains(told, "\n") {
+				_, shown, _ := strings.Cut(until(t, p, "leader "), "leader ")
+				for !strings.Contains(shown, "\n") {
 					out, err := p.Next()
 					if err != nil {
 						t.Fatal(err)
 					}
-					told += string(out.Data)
+					shown += string(out.Data)
 				}
 				var leader int
-				if _, err := fmt.Sscanf(told, "%d", &leader); err != nil {
+				if _, err := fmt.Sscanf(shown, "%d", &leader); err != nil {
 					t.Fatal(err)
 				}
 				waitFor(t, func() bool { return len(sessionOf(leader)) >= 3 })

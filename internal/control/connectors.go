@@ -10,6 +10,7 @@ import (
 const (
 	httpIngress    = awsapi.DefaultIngress
 	allIngress     = "ALL_INGRESS"
+	noIngress      = "NO_INGRESS"
 	shellIngress   = "SHELL_INGRESS"
 	internetEgress = awsapi.DefaultImageEgress
 	noEgress       = "NO_EGRESS"
@@ -24,7 +25,7 @@ type direction struct {
 
 // The network connectors there are (spec/behaviour.md 1 and 6). The live service has no NO_EGRESS.
 var (
-	ingress = direction{"ingress", []string{httpIngress, allIngress, "NO_INGRESS", shellIngress}, false}
+	ingress = direction{"ingress", []string{httpIngress, allIngress, noIngress, shellIngress}, false}
 	egress  = direction{"egress", []string{internetEgress, noEgress}, true}
 )
 

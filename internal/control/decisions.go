@@ -33,6 +33,7 @@ var Decisions = []Decision{
 	{"token of a PENDING or SUSPENDED microVM", "", "200 while SUSPENDED", "made: requests are parked until it runs"},
 	{"token of a microVM that has ended", "", "", "ConflictException, which the model declares"},
 	{"microVM id of another form", "", "502 with HTML", "ResourceNotFoundException: errors are always JSON, or SDKs fail on them"},
+	{"SHELL_INGRESS with NO_INGRESS", "", "", "NO_INGRESS closes all: a shell token is refused with ValidationException"},
 	{"SHELL_INGRESS with ALL_INGRESS", "not to be combined", "RunMicrovm accepts both", "RunMicrovm accepts both"},
 	{"bytes of shells and the idle timer", "only traffic through the endpoint counts", "", "they do not count, unless --idle-counts says so: they reach no port of the app"},
 	{"shell of a microVM that is suspended", "", "", "closed with 1001 and `microVM suspended`; its processes are ended before the pause"},

@@ -15,6 +15,7 @@ import (
 
 // checkedElsewhere are the rows that other packages carry out, with the tests that check them.
 var checkedElsewhere = map[string]string{
+	"SHELL_INGRESS with NO_INGRESS":               "control.TestAShellTokenNeedsTheShellConnectorAlone",
 	"failed suspend hook":                         "microvm.TestASuspendHookThatFailsEndsTheMicroVM",
 	"traffic before /run":                         "microvm.TestNoRequestIsLetThroughBeforeTheRunHookHasAnswered",
 	"rates of calls":                              "awsapi.TestCallsBeyondARateAreThrottledUntilTheClockAllowsThem",

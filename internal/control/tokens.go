@@ -33,7 +33,7 @@ func (s *Service) CreateMicrovmAuthToken(ctx context.Context, in *awsapi.CreateM
 }
 
 // CreateMicrovmShellAuthToken makes a token that opens a shell in a microVM, and none of its ports.
-// Both refusals are the live service's (spec/api.md CreateMicrovmShellAuthToken).
+// The refusals but that of NO_INGRESS are the live service's (spec/api.md CreateMicrovmShellAuthToken).
 func (s *Service) CreateMicrovmShellAuthToken(ctx context.Context, in *awsapi.CreateMicrovmShellAuthTokenInput) (*awsapi.CreateMicrovmShellAuthTokenOutput, error) {
 	vm, err := s.reachable(ctx, in.MicrovmIdentifier)
 	if err != nil {
@@ -45,6 +45,8 @@ func (s *Service) CreateMicrovmShellAuthToken(ctx context.Context, in *awsapi.Cr
 	switch {
 	case !has(shellIngress):
 		return nil, awsapi.Validation("Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.")
+	case has(noIngress):
+		return nil, awsapi.Validation("NO_INGRESS closes the MicroVM to shells too; use HTTP_INGRESS and/or SHELL_INGRESS without it")
 	case has(allIngress):
 		return nil, awsapi.Validation("ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or SHELL_INGRESS instead")
 	}

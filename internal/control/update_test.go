@@ -216,6 +216,8 @@ func TestAShellTokenNeedsTheShellConnectorAlone(t *testing.T) {
 	}
 	_, _, err := shell(store.VMRunning, "SHELL_INGRESS", "ALL_INGRESS")
 	refused(t, err, awsapi.ValidationException, "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or SHELL_INGRESS instead")
+	_, _, err = shell(store.VMRunning, "SHELL_INGRESS", "NO_INGRESS")
+	refused(t, err, awsapi.ValidationException, "NO_INGRESS closes the MicroVM to shells too; use HTTP_INGRESS and/or SHELL_INGRESS without it")
 	for _, state := range []string{store.VMPending, store.VMRunning, store.VMSuspended} {
 		for _, ingress := range [][]string{{"SHELL_INGRESS"}, {"HTTP_INGRESS", "SHELL_INGRESS"}} {
 			id, out, err := shell(state, ingress...)

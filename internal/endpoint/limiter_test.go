@@ -12,6 +12,8 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
+
+	"github.com/dormouse-dev/dormouse/internal/guest"
 )
 
 func limited(t *testing.T, limit Limit) *world {
@@ -164,6 +166,41 @@ func TestAVMHasOneBandwidthWhateverIsLimitedBesides(t *testing.T) {
 		admit(fmt.Sprint(i))
 	}
 	require.Same(t, download, admit("a"))
+}
+
+func TestShellsHaveNoMoreBandwidthThanOthers(t *testing.T) {
+	vm := newFakeVM(testVM)
+	open := func() (Process, *fakeProcess) {
+		bytes := rate.NewLimiter(1, throttledPiece) // nothing but its burst
+		p, err := throttledLease{&fakeLease{vm: vm, generation: 1}, bytes, clockwork.NewFakeClock()}.Exec(t.Context(), guest.ExecRequest{})
+		require.NoError(t, err)
+		return p, <-vm.processes
+	}
+	ended := make(chan error, 1)
+
+	p, behind := open()
+	go func() { ended <- p.Input(make([]byte, 2*throttledPiece)) }()
+	require.Len(t, <-behind.told, throttledPiece)
+	require.Empty(t, behind.told)
+	require.NoError(t, p.Close())
+	require.ErrorIs(t, <-ended, net.ErrClosed)
+
+	p, behind = open()
+	go func() {
+		_, err := p.Next()
+		ended <- err
+	}()
+	behind.says <- guest.ExecOutput{Data: make([]byte, guest.ExecPiece)}
+	require.Empty(t, ended)
+	require.NoError(t, p.Close())
+	require.ErrorIs(t, <-ended, net.ErrClosed)
+
+	p, behind = open()
+	go func() { behind.says <- guest.ExecOutput{Data: make([]byte, throttledPiece)} }()
+	out, err := p.Next()
+	require.NoError(t, err)
+	require.Len(t, out.Data, throttledPiece)
+	require.NoError(t, p.Close())
 }
 
 // through copies n bytes through a throttled connection, in one direction, and returns what it took.

@@ -14,7 +14,7 @@ import (
 func (e *endpoints) openShell(ctx context.Context, r request) error {
 	ctx, cancel := context.WithTimeout(ctx, endpointLimit)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "wss://"+r.host+r.path, &websocket.DialOptions{ //nolint:bodyclose // the library closes it
+	conn, _, err := websocket.Dial(ctx, "wss://"+r.host+r.path, &websocket.DialOptions{ //nolint:bodyclose // Dial closes it
 		HTTPClient:   e.client,
 		Subprotocols: []string{"lambda-microvms", "lambda-microvms.authentication." + r.token},
 	})

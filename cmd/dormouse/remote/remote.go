@@ -57,7 +57,7 @@ var ErrForeign = errors.New("the endpoint does not know how to run commands: is 
 // Run runs the process to its end and returns its exit code. Errors: *RefusedError, *EndedError, or ctx's.
 // When ctx ends, a process without a terminal is interrupted; in any case it ends with the connection.
 func (p *Process) Run(ctx context.Context) (code int, err error) {
-	conn, response, err := websocket.Dial(ctx, p.URL, &websocket.DialOptions{ //nolint:bodyclose // the library closes it
+	conn, response, err := websocket.Dial(ctx, p.URL, &websocket.DialOptions{ //nolint:bodyclose // Dial closes it, or makes it bytes
 		HTTPClient: p.Client, HTTPHeader: p.Header, Subprotocols: []string{marker, protocol},
 	})
 	if err != nil {
@@ -66,7 +66,7 @@ func (p *Process) Run(ctx context.Context) (code int, err error) {
 		}
 		return 0, err
 	}
-	defer func() { _ = conn.CloseNow() }() // what was to be said is said
+	defer func() { _ = conn.CloseNow() }()
 	if conn.Subprotocol() != protocol {
 		return 0, ErrForeign
 	}
@@ -131,7 +131,7 @@ func (c *connection) run(ctx context.Context) (int, error) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer close(done)
-	defer c.CloseNow() // first: who is sending still may wait for ever
+	defer func() { _ = c.CloseNow() }() // first: who is sending still may wait for ever
 	beside.Go(func() { c.mind(ctx, done) })
 	code, err := c.hear()
 	if err != nil && ctx.Err() != nil {
