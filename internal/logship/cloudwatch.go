@@ -19,8 +19,10 @@ import (
 	"github.com/dormouse-dev/dormouse/internal/loggroup"
 )
 
-// maxClients bounds the roles whose clients are kept.
-const maxClients = 256
+const (
+	maxClients = 256 // roles whose clients are kept
+	maxTold    = 256 // streams of which it is known that refusals were logged
+)
 
 // RoleCredentials gives the credentials of a role that microVMs or builds of an account have.
 type RoleCredentials func(ctx context.Context, accountID, roleARN string) (aws.CredentialsProvider, error)
@@ -41,6 +43,7 @@ type CloudWatch struct {
 	http     aws.HTTPClient
 	clients  *lru.Cache[clientKey, *cloudwatchlogs.Client]
 	rejected atomic.Int64
+	told     *lru.Cache[loggroup.Destination, struct{}] // of which refusals were logged
 }
 
 var _ Sink = (*CloudWatch)(nil)
@@ -54,8 +57,12 @@ func NewCloudWatch(cfg CloudWatchConfig) (*CloudWatch, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := lru.New[loggroup.Destination, struct{}](maxTold)
+	if err != nil {
+		return nil, err
+	}
 	client := awshttp.NewBuildableClient().WithTimeout(sendLimit).WithTransportOptions(func(t *http.Transport) { t.MaxIdleConnsPerHost = senders })
-	return &CloudWatch{cfg: cfg, http: client, clients: clients}, nil
+	return &CloudWatch{cfg: cfg, http: client, clients: clients, told: told}, nil
 }
 
 // Rejected tells how many events the service has refused for what they are, and that were given up.
@@ -108,18 +115,29 @@ func (c *CloudWatch) putBatch(ctx context.Context, client *cloudwatchlogs.Client
 	}
 	var invalid *types.InvalidParameterException
 	if errors.As(err, &invalid) { // it would be so each time, and keep back what follows
-		c.rejected.Add(int64(len(batch)))
-		c.cfg.Log.Error("a log group refuses a batch of events, which are given up", "group", to.Group, "stream", to.Stream, "events", len(batch), "error", err)
+		c.gaveUp(to, len(batch), err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	if n := refused(out.RejectedLogEventsInfo, len(batch)); n > 0 {
-		c.rejected.Add(int64(n))
-		c.cfg.Log.Warn("a log group refuses events for their times", "group", to.Group, "stream", to.Stream, "events", n)
+		c.gaveUp(to, n, errTimes)
 	}
 	return nil
+}
+
+var errTimes = errors.New("their times are too old or too new")
+
+// gaveUp counts events that a service refuses. Tenants choose the names of groups and have as many refused as they like: of
+// a stream it is logged once.
+func (c *CloudWatch) gaveUp(to loggroup.Destination, events int, why error) {
+	c.rejected.Add(int64(events))
+	if told, _ := c.told.ContainsOrAdd(to, struct{}{}); told {
+		return
+	}
+	c.cfg.Log.Error("a log group refuses events, which are given up; more of them will only be counted",
+		"group", to.Group, "stream", to.Stream, "events", events, "error", why)
 }
 
 // refused counts the events of a batch that a service did not take.

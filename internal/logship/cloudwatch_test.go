@@ -1,6 +1,7 @@
 package logship
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,15 +101,20 @@ func many(n int, f func(int) logfile.Line) (lines []logfile.Line) {
 
 func TestABatchThatTheServiceRefusesIsGivenUpAndCounted(t *testing.T) {
 	sink, fake := service(t, clockwork.NewRealClock())
+	var logged bytes.Buffer
+	sink.cfg.Log = slog.New(slog.NewTextHandler(&logged, nil))
 	require.NoError(t, sink.Put(t.Context(), here, []logfile.Line{line(time.Now(), "stdout", "one")}))
 	fake.RejectAll(true)
 	require.NoError(t, sink.Put(t.Context(), here, []logfile.Line{line(time.Now(), "stdout", "two")}))
 	require.EqualValues(t, 1, sink.Rejected())
+	require.NoError(t, sink.Put(t.Context(), here, []logfile.Line{line(time.Now(), "stdout", "two")}))
+	require.EqualValues(t, 2, sink.Rejected())
+	require.Equal(t, 1, strings.Count(logged.String(), "refuses events"), "guests must not fill the daemon's log")
 	fake.RejectAll(false)
 	odd := here
 	odd.Stream = "a:b" // which another service may allow
 	require.NoError(t, sink.Put(t.Context(), odd, []logfile.Line{line(time.Now(), "stdout", "three")}))
-	require.EqualValues(t, 2, sink.Rejected())
+	require.EqualValues(t, 3, sink.Rejected())
 }
 
 func TestARoleWithoutCredentialsSendsNothing(t *testing.T) {

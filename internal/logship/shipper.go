@@ -136,10 +136,11 @@ func (s *Shipper) Run(ctx context.Context) {
 	}
 }
 
-// Drain sends what there is by now, once. Nothing else may be running.
+// Drain sends what there is by now, once; logs that wait after a failure have to go on waiting, for the next daemon.
+// Nothing else may be running.
 func (s *Shipper) Drain(ctx context.Context) {
 	var sending sync.WaitGroup
-	s.sendDue(ctx, &sending, s.cfg.Clock.Now().Add(longestPause))
+	s.sendDue(ctx, &sending, s.cfg.Clock.Now().Add(every))
 	sending.Wait()
 }
 

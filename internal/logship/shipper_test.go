@@ -156,6 +156,25 @@ func TestNothingIsLostWhileTheServiceIsAway(t *testing.T) {
 	require.Zero(t, r.Waiting())
 }
 
+func TestTheLastSendingTriesNothingThatFailsForAWhile(t *testing.T) {
+	r := newRig(t)
+	next := r.wrote(r.logs.App("microvm-1"), 0, "one\n")
+	r.sink.err = errors.New("away")
+	for range 5 {
+		r.round()
+	}
+	failures := r.Counts.Failures.Load()
+	r.Drain(t.Context())
+	require.Equal(t, failures, r.Counts.Failures.Load())
+	r.restart()
+	r.sink.err = nil
+	require.NoError(t, r.recall())
+	r.round()
+	r.wrote(r.logs.App("microvm-1"), next, "two\n")
+	r.Drain(t.Context())
+	require.Equal(t, []string{"one", "two"}, r.sink.lines)
+}
+
 func TestWhatWasOverwrittenBeforeItWasSentIsTold(t *testing.T) {
 	r := newRig(t)
 	a := r.logs.App("microvm-1")
