@@ -27,6 +27,9 @@ const expireEvery = 10 * time.Minute
 // lastSending bounds the sending of logs when the daemon ends. What is left is sent by the next one.
 const lastSending = 5 * time.Second
 
+// scrapeTimeout bounds a scrape: few are answered at once, and one that does not read would keep others out.
+const scrapeTimeout = 30 * time.Second
+
 // watch sees what the daemon does, and tells whom the flags name.
 type watch struct {
 	clock    clockwork.Clock
@@ -163,7 +166,10 @@ func (w *watch) run(ctx context.Context, serve func(func() error)) (finish func(
 func (w *watch) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", w.metrics.Handler())
-	server := &http.Server{Handler: mux, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, IdleTimeout: idleTimeout}
+	server := &http.Server{
+		Handler: mux, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout,
+		WriteTimeout: scrapeTimeout, IdleTimeout: idleTimeout,
+	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(w.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -112,7 +112,9 @@ func (s *Set) Event(e store.Event) {
 }
 
 func (s *Set) microVM(e store.Event) {
-	s.changes.WithLabelValues(e.Operation, e.To, e.Cause).Inc()
+	if e.To != "" { // else none has changed: something was refused
+		s.changes.WithLabelValues(e.Operation, e.To, e.Cause).Inc()
+	}
 	if len(e.Phases) == 0 {
 		return
 	}

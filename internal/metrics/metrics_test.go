@@ -37,6 +37,7 @@ func busy() *Set {
 	phases := []store.Phase{{Name: "queue", Duration: time.Second}, {Name: "load", Duration: 20 * time.Millisecond}}
 	s.Event(store.Event{Subject: "microvm-1", Operation: "launch", To: store.VMRunning, Cause: "api", Phases: phases})
 	s.Event(store.Event{Subject: "microvm-1", Operation: "terminate", To: store.VMTerminated, Cause: "failure"})
+	s.Event(store.Event{Subject: "microvm-1", Operation: "egress", Cause: "policy"})
 	s.Event(store.Event{Subject: "image", Operation: "build 1.0", To: store.ImageCreated, Phases: phases})
 	s.Event(store.Event{Subject: "image", Operation: "build 2.0", To: store.ImageUpdateFailed, Phases: phases})
 	s.Event(store.Event{Subject: "image", Operation: "create", To: store.ImageCreating})
@@ -74,6 +75,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	} {
 		require.Contains(t, text, line)
 	}
+	require.NotContains(t, text, `operation="egress"`, "that is no change of state")
 	private := regexp.MustCompile(`dormouse_vmm_memory_bytes\{kind="private"\} (\S+)`).FindStringSubmatch(text)
 	require.NotNil(t, private)
 	require.NotEqual(t, "0", private[1], "this process has memory of its own")
