@@ -1,6 +1,7 @@
 package logship
 
 import (
+	"errors"
 	"fmt"
 	"os"
 )
@@ -23,8 +24,12 @@ func openPlace(path string) (*place, error) {
 		return nil, fmt.Errorf("open the place of a log: %w", err)
 	}
 	p := &place{file: file}
-	if n, _ := fmt.Fscanf(file, placeForm, &p.at); n != 1 || p.at < 0 {
-		p.at = 0
+	if n, _ := fmt.Fscanf(file, placeForm, &p.at); n == 1 && p.at >= 0 {
+		return p, nil
+	}
+	p.at = 0
+	if err := p.write(0); err != nil { // a full disk is to be found before anything is sent, or it is sent again and again
+		return nil, errors.Join(err, file.Close())
 	}
 	return p, nil
 }
@@ -33,10 +38,17 @@ func (p *place) move(to int64) error {
 	if to == p.at {
 		return nil
 	}
-	if _, err := p.file.WriteAt(fmt.Appendf(nil, placeForm, to), 0); err != nil {
-		return fmt.Errorf("remember the place of a log: %w", err)
+	if err := p.write(to); err != nil {
+		return err
 	}
 	p.at = to
+	return nil
+}
+
+func (p *place) write(at int64) error {
+	if _, err := p.file.WriteAt(fmt.Appendf(nil, placeForm, at), 0); err != nil {
+		return fmt.Errorf("remember the place of a log: %w", err)
+	}
 	return nil
 }
 

@@ -253,7 +253,6 @@ func (s *Shipper) sendApp(ctx context.Context, src *source, to loggroup.Destinat
 			return false, err
 		}
 		if part.Lost > 0 {
-			s.Counts.Lost.Add(part.Lost)
 			note := fmt.Sprintf("[%d bytes of the log were overwritten before they could be sent here]", part.Lost)
 			part.Lines = append([]logfile.Line{{At: s.cfg.Clock.Now(), Stream: logfile.Note, Text: []byte(note)}}, part.Lines...)
 		}
@@ -263,6 +262,7 @@ func (s *Shipper) sendApp(ctx context.Context, src *source, to loggroup.Destinat
 		if err := place.move(part.Next); err != nil {
 			return false, err
 		}
+		s.Counts.Lost.Add(part.Lost)
 		if all {
 			src.heldFrom = time.Time{}
 		}

@@ -182,11 +182,32 @@ func TestWhatWasOverwrittenBeforeItWasSentIsTold(t *testing.T) {
 	for range 20_000 {
 		next = r.wrote(a, next, "some line or other\n")
 	}
+	r.sink.err = errors.New("away")
+	r.round()
+	r.round()
+	r.sink.err = nil
 	for range 3 {
 		r.round()
 	}
-	require.Contains(t, r.sink.lines[0], "were overwritten before they could be sent")
-	require.Positive(t, r.Counts.Lost.Load())
+	var lost int64
+	_, err := fmt.Sscanf(r.sink.lines[0], "[dormouse] [%d bytes of the log were overwritten before they could be sent here]", &lost)
+	require.NoError(t, err)
+	require.Positive(t, lost)
+	require.Equal(t, lost, r.Counts.Lost.Load(), "however often it was tried")
+}
+
+func TestNothingIsSentWhereThePlaceCannotBeRemembered(t *testing.T) {
+	r := newRig(t)
+	r.wrote(r.logs.App("microvm-1"), 0, "one\n")
+	place := r.logs.Path("microvm-1", placeName)
+	require.NoError(t, os.Symlink("/dev/full", place))
+	r.round()
+	require.Empty(t, r.sink.lines, "it would be again each second")
+	require.NoError(t, os.Remove(place))
+	for range 3 {
+		r.round()
+	}
+	require.Equal(t, []string{"one"}, r.sink.lines)
 }
 
 func TestTheBeginningOfALineWaitsForItsEndForAWhile(t *testing.T) {
