@@ -26,24 +26,29 @@ type serverList struct {
 }
 
 func (s *serverList) dial(ctx context.Context, network, _ string) (net.Conn, error) {
-	server := s.servers[int(s.turn.Load())%len(s.servers)]
+	turn := s.turn.Load()
+	server := s.servers[turn%uint32(len(s.servers))]
 	c, err := new(net.Dialer).DialContext(ctx, network, server.String())
 	if err != nil {
-		s.turn.Add(1)
+		s.pass(turn)
 		return nil, err
 	}
 	_, isPacket := c.(net.PacketConn)
-	impatient := &impatientConn{c, s}
+	impatient := &impatientConn{c, s, turn}
 	if isPacket { // the resolver tells UDP from TCP by this
 		return &impatientPacketConn{impatient, c.(net.PacketConn)}, nil
 	}
 	return impatient, nil
 }
 
+// pass makes it the next server's turn, once however many questions the one whose turn it was leaves without an answer.
+func (s *serverList) pass(turn uint32) { s.turn.CompareAndSwap(turn, turn+1) }
+
 // impatientConn waits no longer than serverTimeout for an answer; another server is next then.
 type impatientConn struct {
 	net.Conn
 	list *serverList
+	turn uint32 // of its server
 }
 
 func (c *impatientConn) SetDeadline(t time.Time) error {
@@ -56,7 +61,7 @@ func (c *impatientConn) SetDeadline(t time.Time) error {
 func (c *impatientConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
-		c.list.turn.Add(1)
+		c.list.pass(c.turn)
 	}
 	return n, err
 }

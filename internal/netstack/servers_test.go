@@ -54,3 +54,26 @@ func TestTheServersOfANetworkAreAsked(t *testing.T) {
 		require.True(t, missing.IsNotFound)
 	}
 }
+
+func TestQuestionsThatFailTogetherPassOneServerOver(t *testing.T) {
+	server := serveNames(t, "db.corp.example.", "10.1.2.3")
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	list := &serverList{servers: []netip.AddrPort{silent.LocalAddr().(*net.UDPAddr).AddrPort(), server}}
+	var asked []net.Conn
+	for range 2 {
+		c, err := list.dial(t.Context(), "udp", "")
+		require.NoError(t, err)
+		asked = append(asked, c)
+	}
+	for _, c := range asked {
+		require.NoError(t, c.Close())
+		_, err := c.Read(make([]byte, 1))
+		require.Error(t, err)
+	}
+	c, err := list.dial(t.Context(), "udp", "")
+	require.NoError(t, err)
+	defer c.Close()
+	require.Equal(t, net.UDPAddrFromAddrPort(server), c.RemoteAddr(), "and not the silent one again")
+}
