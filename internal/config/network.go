@@ -95,6 +95,7 @@ func (n Network) check(at string) error {
 		return faultf(at, "network %q has no subnets: no connector could lead into it", n.Name)
 	}
 	err := cmp.Or(
+		notEmpty(at+".accounts", n.Accounts, "every account"),
 		each(at+".subnets", n.Subnets, matching(subnetID(), "the id of a subnet")),
 		each(at+".accounts", n.Accounts, matching(accountID(), "the twelve digits of an account")),
 		each(at+".dns", n.DNS, checking(parseServer)),
@@ -142,10 +143,19 @@ func (r NetworkRule) checkDeny(at string, n Network) error {
 
 func (r NetworkRule) checkMembers(at string) error {
 	return cmp.Or(
+		notEmpty(at+".ports", r.Ports, "all ports"),
 		each(at+".cidrs", r.CIDRs, checking(parseRange)),
 		each(at+".hosts", r.Hosts, checking(parseHost)),
 		each(at+".ports", r.Ports, checking(parsePorts)),
 	)
+}
+
+// notEmpty refuses a list without items where one that is left out means all there is: who writes it means the opposite.
+func notEmpty(at string, items []string, all string) error {
+	if items != nil && len(items) == 0 {
+		return faultf(at, "an empty list is none; leave it out for %s", all)
+	}
+	return nil
 }
 
 // each checks the items of a list and says which one is wrong.

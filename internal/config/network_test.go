@@ -67,6 +67,8 @@ func TestWhatIsWrongWithANetworkIsToldWithItsLine(t *testing.T) {
 		{"[subnet-0c3]", "[]"}:                                               `networks[1]: network "world" has no subnets`,
 		{"[subnet-0c3]", `["a b"]`}:                                          `line 19: networks[1].subnets[0]: "a b" is not the id of a subnet`,
 		{`["000000000000"]`, `["12"]`}:                                       `line 4: networks[0].accounts[0]: "12" is not the twelve digits`,
+		{`["000000000000"]`, `[]`}:                                           `line 4: networks[0].accounts: an empty list is none; leave it out for every account`,
+		{"[443, 8000-8099]", `[]`}:                                           `line 8: networks[0].allow[0].ports: an empty list is none; leave it out for all ports`,
 		{"10.1.0.53", "resolver"}:                                            `line 5: networks[0].dns[0]: "resolver" is neither the address of a DNS server`,
 		{"10.1.0.54:5353", "10.1.0.54:0"}:                                    `line 5: networks[0].dns[1]`,
 		{"10.1.0.0/16", "10.1.0.0/33"}:                                       `line 7: networks[0].allow[0].cidrs[0]: "10.1.0.0/33" is neither an address nor a range`,
