@@ -237,6 +237,9 @@ func (s *Shipper) send(ctx context.Context, src *source) (held bool, err error) 
 	if err != nil {
 		return false, err
 	}
+	if loggroup.Disabled(vm.WireLogging) { // an earlier version has kept its log all the same
+		return false, nil
+	}
 	return s.sendApp(ctx, src, loggroup.OfMicroVM(vm))
 }
 

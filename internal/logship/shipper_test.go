@@ -241,6 +241,17 @@ func TestWithoutARoleNothingGoesToTheService(t *testing.T) {
 	require.Equal(t, []string{"with"}, remote.lines)
 }
 
+func TestALogThatIsNotToBeKeptIsNotSentEither(t *testing.T) {
+	r := newRig(t)
+	vm := r.vms["microvm-1"]
+	vm.WireLogging = []byte(`{"disabled":{}}`)
+	r.vms[vm.ID] = vm
+	r.wrote(r.logs.App(vm.ID), 0, "of an earlier version\n")
+	r.round()
+	require.Empty(t, r.sink.lines)
+	require.Zero(t, r.Waiting())
+}
+
 func TestThePurgedAreForgotten(t *testing.T) {
 	r := newRig(t)
 	r.wrote(r.logs.App("microvm-gone"), 0, "one\n")
