@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -260,80 +259,6 @@ func TestThePurgedAreForgotten(t *testing.T) {
 	require.Empty(t, r.sink.lines)
 }
 
-func TestABuildIsSentInPartsWhenItHasEnded(t *testing.T) {
-	r := newRig(t)
-	unsent := filepath.Join(r.dir, "unsent", "b")
-	require.NoError(t, os.Mkdir(filepath.Dir(unsent), 0o700))
-	long := strings.Repeat("x", maxBuildLine+5)
-	text := "step\n" + long + "\nboot\nok\n"
-	boot := strings.Index(text, "boot")
-	require.NoError(t, os.WriteFile(unsent, fmt.Appendf(nil, "build 0\nsnapshot %d\nvalidate %d\n", boot, boot+5), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte(text), 0o600))
-	r.build = store.Build{ID: "b", CreatedAt: time.Unix(0, 0), ImageID: "i", Version: "1.0"}
-	require.NoError(t, r.recall())
-	r.round()
-	require.Empty(t, r.sink.lines, "it goes on")
-	r.build.EndedAt = r.clock.Now()
-	r.BuildEnded("b")
-	r.round()
-	require.Equal(t, []string{"step", long[:maxBuildLine], "xxxxx", "boot", "ok"}, r.sink.lines)
-	require.Equal(t, []string{"1970/01/01[1.0]build-b", "1970/01/01[1.0]snapshot-b", "1970/01/01[1.0]validate-b"},
-		[]string{r.sink.to[0].Stream, r.sink.to[1].Stream, r.sink.to[2].Stream})
-	require.NoFileExists(t, unsent)
-	r.restart()
-	require.NoError(t, r.recall())
-	require.Zero(t, r.Waiting())
-}
-
-// ended makes a build that has ended and wrote a text.
-func (r *rig) ended(text string) {
-	r.t.Helper()
-	unsent := filepath.Join(r.dir, "unsent")
-	require.NoError(r.t, os.Mkdir(unsent, 0o700))
-	require.NoError(r.t, os.WriteFile(filepath.Join(unsent, "b"), []byte("build 0\n"), 0o600))
-	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte(text), 0o600))
-	r.build = store.Build{ID: "b", CreatedAt: time.Unix(0, 0), EndedAt: r.clock.Now(), ImageID: "i", Version: "1.0"}
-	r.BuildEnded("b")
-}
-
-func TestAFailureRepeatsNothingOfABuildThatWasTaken(t *testing.T) {
-	r := newRig(t)
-	const lines = 100_000
-	var text strings.Builder
-	for i := range lines {
-		fmt.Fprintf(&text, "line %d\n", i)
-	}
-	r.ended(text.String())
-	r.sink.err, r.sink.room = errors.New("away"), lines/2
-	r.round()
-	require.NotEmpty(t, r.sink.lines)
-	require.Less(t, len(r.sink.lines), lines)
-	r.sink.err = nil
-	for range 3 {
-		r.round()
-	}
-	require.Equal(t, strings.TrimSuffix(text.String(), "\n"), strings.Join(r.sink.lines, "\n"))
-	require.Zero(t, r.Waiting())
-}
-
-func TestABuildThatWritesOnlyEndsOfLinesIsSentInBoundedPieces(t *testing.T) {
-	r := newRig(t)
-	r.ended(strings.Repeat("\n", 1<<20))
-	r.round()
-	require.Len(t, r.sink.lines, 1<<20)
-	require.LessOrEqual(t, r.sink.most, maxBuildPut/lineCost)
-}
-
-func TestABuildThatIsNotToBeSentIsNot(t *testing.T) {
-	r := newRig(t)
-	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "b.log"), []byte("==> note\n"), 0o600))
-	r.build = store.Build{ID: "b", EndedAt: r.clock.Now()}
-	r.BuildEnded("b")
-	r.round()
-	require.Empty(t, r.sink.lines)
-	require.Zero(t, r.Waiting())
-}
-
 func TestRunSendsByTheClockAndEnds(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -346,68 +271,4 @@ func TestRunSendsByTheClockAndEnds(t *testing.T) {
 	cancel()
 	done.Wait()
 	r.Drain(t.Context())
-}
-
-func TestFilesAreBoundedAndExpire(t *testing.T) {
-	dir := t.TempDir()
-	const account = 3 * logfile.MinAppBytes
-	files := NewFiles(dir, logfile.MinAppBytes, account, time.Hour)
-	now := time.Now()
-	text := strings.Repeat("y", 1000)
-	for i := range 6 {
-		to := loggroup.Destination{AccountID: "1", Region: "r", Group: "../../g", Stream: fmt.Sprint(i)}
-		require.NoError(t, files.Put(t.Context(), to, many(2000, func(int) logfile.Line { return line(now, "stdout", text) })))
-		path := filepath.Join(dir, to.Path())
-		at := now.Add(time.Duration(i) * time.Minute)
-		for _, segment := range []string{path, path + ".1"} {
-			info, err := os.Stat(segment)
-			require.NoError(t, err)
-			require.LessOrEqual(t, info.Size(), int64(logfile.MinAppBytes/2))
-			require.NoError(t, os.Chtimes(segment, at, at))
-		}
-	}
-	read, err := os.ReadFile(filepath.Join(dir, loggroup.Destination{AccountID: "1", Region: "r", Group: "../../g", Stream: "5"}.Path()))
-	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(string(read), now.UTC().Format("2006-01-02T15:04:05.000000Z")+" "+text+"\n"))
-
-	require.NoError(t, files.Expire(now))
-	left := tree(t, dir)
-	var sum int64
-	for _, path := range left {
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		sum += info.Size()
-	}
-	require.LessOrEqual(t, sum, int64(account))
-	require.Greater(t, sum, int64(account/2))
-	require.Contains(t, left[0], "1.log", "the oldest went")
-	require.Contains(t, left[len(left)-1], "5.log")
-	require.NoError(t, files.Expire(now.Add(2*time.Hour)))
-	require.Empty(t, tree(t, dir))
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, entries)
-	require.NoError(t, NewFiles(filepath.Join(dir, "none"), 0, 0, 0).Expire(now))
-}
-
-func TestManySmallFilesAreBoundedToo(t *testing.T) {
-	dir := t.TempDir()
-	files := NewFiles(dir, 0, 10*leastFile, time.Hour)
-	for i := range 20 {
-		to := loggroup.Destination{AccountID: "1", Region: "r", Group: "g", Stream: fmt.Sprint(i)}
-		require.NoError(t, files.Put(t.Context(), to, []logfile.Line{line(time.Now(), "stdout", "x")}))
-	}
-	require.NoError(t, files.Expire(time.Now()))
-	require.Len(t, tree(t, dir), 10)
-}
-
-func tree(t *testing.T, dir string) (files []string) {
-	t.Helper()
-	require.NoError(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
-			files = append(files, path)
-		}
-		return err
-	}))
-	return files
 }
