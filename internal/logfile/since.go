@@ -126,25 +126,30 @@ func (f *Folder) raw(path string, from int64) (text []byte, begin, end int64, er
 	end = now.base + now.size
 	oldest := max(0, now.base-sizeOf(path+older))
 	begin = min(max(from, oldest), end)
-	if begin == end {
-		return nil, begin, end, nil
-	}
-	file, offset, left := path, begin-now.base, end-begin
 	if begin < now.base {
-		file, offset, left = path+older, begin-oldest, now.base-begin
+		text, err = appendFrom(nil, path+older, begin-oldest, now.base-begin)
 	}
-	log, err := os.Open(file)
+	if at := begin + int64(len(text)); err == nil && at >= now.base { // a line may go on there
+		text, err = appendFrom(text, path, at-now.base, end-at)
+	}
+	return text, begin, end, err
+}
+
+// appendFrom reads up to so many bytes of a file from an offset, until there are maxPart. A file that is missing has none.
+func appendFrom(text []byte, path string, offset, left int64) ([]byte, error) {
+	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, begin, begin, nil
+		return text, nil
 	}
 	if err != nil {
-		return nil, begin, begin, err
+		return text, err
 	}
-	defer log.Close()
-	text = make([]byte, min(left, maxPart))
-	n, err := log.ReadAt(text, offset)
+	defer file.Close()
+	had := len(text)
+	text = slices.Concat(text, make([]byte, min(left, maxPart-int64(had))))
+	n, err := file.ReadAt(text[had:], offset)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return text[:n], begin, end, err
+	return text[:had+n], err
 }

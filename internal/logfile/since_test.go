@@ -89,6 +89,29 @@ func TestSinceReadsEachLineOnceOverManySegmentsAndDaemons(t *testing.T) {
 	}
 }
 
+func TestSinceReadsLinesThatGoOnInTheNextSegmentWhole(t *testing.T) {
+	b := newBench(t, MinAppBytes)
+	a := b.App(id)
+	var next, place int64
+	read := 0
+	for i := range 20_000 {
+		next = b.wrote(a, next, "stdout", "line ")
+		next = b.wrote(a, next, "stdout", fmt.Sprintf("%d\n", i))
+		if i%500 != 0 {
+			continue
+		}
+		for more := true; more; {
+			lines, p := b.since(place, false)
+			for _, line := range lines {
+				require.Equal(t, fmt.Sprintf("stdout line %d", read), line)
+				read++
+			}
+			place, more = p.Next, p.More
+		}
+		require.Equal(t, i+1, read)
+	}
+}
+
 func TestSinceTellsWhatIsGone(t *testing.T) {
 	b := newBench(t, MinAppBytes)
 	a := b.App(id)

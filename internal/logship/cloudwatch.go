@@ -154,16 +154,26 @@ func refused(info *types.RejectedLogEventsInfo, events int) (n int) {
 	return n
 }
 
-// makeStream makes a stream, and its group where that is missing. Both may be there by now.
+// makeStream makes a stream, and its group only where that is missing: a role may be allowed to write to groups that are
+// there and not to make any. Both may be there by now.
 func makeStream(ctx context.Context, client *cloudwatchlogs.Client, to loggroup.Destination) error {
-	var exists *types.ResourceAlreadyExistsException
-	_, err := client.CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: &to.Group})
-	if err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("make the log group: %w", err)
+	in := &cloudwatchlogs.CreateLogStreamInput{LogGroupName: &to.Group, LogStreamName: &to.Stream}
+	_, err := client.CreateLogStream(ctx, in)
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		_, err = client.CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: &to.Group})
+		if err != nil && !exists(err) {
+			return fmt.Errorf("make the log group: %w", err)
+		}
+		_, err = client.CreateLogStream(ctx, in)
 	}
-	_, err = client.CreateLogStream(ctx, &cloudwatchlogs.CreateLogStreamInput{LogGroupName: &to.Group, LogStreamName: &to.Stream})
-	if err != nil && !errors.As(err, &exists) {
+	if err != nil && !exists(err) {
 		return fmt.Errorf("make the log stream: %w", err)
 	}
 	return nil
+}
+
+func exists(err error) bool {
+	var already *types.ResourceAlreadyExistsException
+	return errors.As(err, &already)
 }

@@ -64,7 +64,8 @@ func TestGroupsAndStreamsAreMadeWhenTheyAreMissing(t *testing.T) {
 	require.Equal(t, []string{"one", "two\uFFFD", "[dormouse] [note]"}, messages(fake.Events("/g", here.Stream)))
 	require.Equal(t, now.UnixMilli(), fake.Events("/g", here.Stream)[0].Timestamp)
 	require.Equal(t, []string{"x"}, messages(fake.Events("/g", "other")))
-	require.Equal(t, 2, fake.Calls("CreateLogStream"))
+	require.Equal(t, 1, fake.Calls("CreateLogGroup"), "a role may not be allowed to, where there is one")
+	require.Equal(t, 3, fake.Calls("CreateLogStream"))
 	require.Empty(t, fake.Mistakes())
 }
 
