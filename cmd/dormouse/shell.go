@@ -106,6 +106,8 @@ func (s *session) afterCut(id, reason string) string {
 	switch {
 	case strings.Contains(reason, "suspended"):
 		return fmt.Sprintf("it wakes with: %s; shells and commands end when it sleeps", s.command("shell %s", shortID(id)))
+	case strings.Contains(reason, "at once"):
+		return "try again when one of them has ended"
 	case strings.Contains(reason, "executable file not found"):
 		return "what runs is a program of the image; for what only a shell knows: " + s.command("exec %s sh -c '...'", shortID(id))
 	}

@@ -129,6 +129,7 @@ func TestAShellThatCannotBeOpenedIsExplained(t *testing.T) {
 
 	for reason, advice := range map[string]string{
 		"not started: the image has no shell": "dormouse events 0c5b7f6e", "microVM suspended": "dormouse shell 0c5b7f6e",
+		"a microVM may run 32 shells and commands at once":           "try again when one of them has ended",
 		`not started: exec "cd": executable file not found in $PATH`: "dormouse exec 0c5b7f6e sh -c",
 	} {
 		f.endpoint = shellEndpoint(t, func(conn *websocket.Conn, _ remoteStart) {
