@@ -19,7 +19,7 @@ import (
 const (
 	maxOutput = 64 << 10 // bytes, of what a command prints
 	maxErrors = 512      // bytes, of what it says on standard error
-	// killWait is how long a command that was killed may keep its pipes open.
+	// killWait is how long a command that has ended, or was killed, may leave its pipes open.
 	killWait = time.Second
 )
 
@@ -57,6 +57,9 @@ func (c *command) run(ctx context.Context, s Session) ([]byte, error) {
 	out, said := bounded{limit: maxOutput}, bounded{limit: maxErrors}
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		_ = cmd.Cancel() // whom it left behind with its output: guests make it run again and again
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s has not answered within %v", c.args[0], c.timeout)

@@ -3,8 +3,12 @@ package role
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -239,6 +243,21 @@ func TestWhatACommandMayDoIsBounded(t *testing.T) {
 	cancel()
 	_, err = full.credentials(ctx, Session{})
 	require.ErrorContains(t, err, "too many commands")
+}
+
+func TestWhatACommandLeavesBehindWithItsOutputEnds(t *testing.T) {
+	left := filepath.Join(t.TempDir(), "left")
+	c := script(t, "sleep 1000 & echo $! >"+left)
+	_, err := c.credentials(t.Context(), Session{Role: appRole})
+	require.ErrorIs(t, err, exec.ErrWaitDelay)
+	text, err := os.ReadFile(left)
+	require.NoError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // nobody may have collected it yet
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}, 10*time.Second, 10*time.Millisecond)
 }
 
 func FuzzParseProcess(f *testing.F) {
