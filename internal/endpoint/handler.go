@@ -36,7 +36,8 @@ func newHandler(cfg Config) *handler {
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      newUpstream(cfg.Clock),
-		ModifyResponse: modifyResponse, // which also sees to it that bytes go on as they come
+		ModifyResponse: modifyResponse,
+		FlushInterval:  flushDelay,
 		ErrorHandler:   h.proxyFailed,
 		BufferPool:     &copyBuffers{},
 		ErrorLog:       slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
@@ -58,6 +59,7 @@ type exchange struct {
 	shell     bool         // a shell is asked for, and port means nothing
 	lease     Lease        // nil before takeLease, and when renewLease has failed
 	body      *requestBody // nil if there is none, or it is not yet being sent
+	bodyless  bool         // the response has no body
 	duplex    bool         // HTTP/1 with a body: response and body overlap
 	base      context.Context
 	observed  *Observed // nil: nobody wants to know
@@ -103,7 +105,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer ex.linger()
 	}
 	defer func() { ex.body.retire() }()
-	h.proxy.ServeHTTP(w, r.WithContext(withExchange(r.Context(), ex)))
+	h.proxy.ServeHTTP(promptWriter{w, ex}, r.WithContext(withExchange(r.Context(), ex)))
 }
 
 // stopReading makes a read of the client's body fail that waits for more. What follows on an HTTP/1

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"time"
 )
 
 // rewrite changes as little as a proxy may: the app sees the client's request without the
@@ -54,13 +55,31 @@ func modifyResponse(res *http.Response) error {
 	if len(res.Trailer) > 0 && res.Request.ProtoMajor == 1 {
 		delete(res.Header, "Content-Length") // HTTP/2 apps may have both; in HTTP/1.1 trailers need chunks
 	}
-	if res.ContentLength != 0 {
-		// ReverseProxy then flushes headers and every piece. Without a body it must not: a gRPC error
-		// is a response that ends with its headers, and clients insist on that.
-		res.ContentLength = -1
-	}
+	ex.bodyless = res.ContentLength == 0
 	return nil
 }
+
+// flushDelay is how long a piece of a response of known length waits for more, so that a small response leaves
+// in one piece, which wakes the client once. Others go on as they come (ReverseProxy's flushInterval).
+const flushDelay = time.Millisecond
+
+// promptWriter lets ReverseProxy flush a response unless that has no body: a gRPC error is a response that ends
+// with its headers, and clients insist on that.
+type promptWriter struct {
+	http.ResponseWriter
+	ex *exchange
+}
+
+// FlushError is for http.ResponseController.
+func (w promptWriter) FlushError() error {
+	if w.ex.bodyless {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (w promptWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func deletePlatformHeaders(header http.Header) {
 	for name := range header {
