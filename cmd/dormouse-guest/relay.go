@@ -95,8 +95,6 @@ func (r *relay) giveUp(errno unix.Errno) {
 
 func (r *relay) close() {
 	r.closed = true
-	r.up.close()
-	r.down.close()
 	r.server.loop.close(r.up.from)
 	r.server.loop.close(r.up.to)
 	r.server.connections.Add(-1)

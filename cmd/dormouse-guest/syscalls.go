@@ -40,13 +40,6 @@ func rawWrite(fd int, p []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// rawSplice moves up to size bytes between a pipe and a socket.
-func rawSplice(from, to, size int) (int, unix.Errno) {
-	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
-	n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(size), flags)
-	return int(n), errno
-}
-
 // rawPwrite writes to fd from its beginning.
 func rawPwrite(fd int, p []byte) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
