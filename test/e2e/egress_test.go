@@ -107,17 +107,10 @@ func TestWhatAMicroVMMayReach(t *testing.T) {
 	image := h.build(t, probeArtifact(t), object{"hooks": allHooks, "egressNetworkConnectors": []string{noEgress}})
 	require.Contains(t, h.buildLog(t, image.arn), "==> The build reaches no network")
 	require.Contains(t, h.buildLog(t, image.arn), "==> Warning: network: refused to resolve deb.debian.org: no-egress")
-	connector, err := api.New(h.API(), region, h.env["AWS_ACCESS_KEY_ID"], h.env["AWS_SECRET_ACCESS_KEY"]).CreateNetworkConnector(t.Context(), &awsapi.CreateNetworkConnectorInput{
-		Name: "office", ClientToken: new("office"), OperatorRole: new("arn:aws:iam::" + account + ":role/operator"),
-		Configuration: awsapi.NetworkConnectorConfiguration{VpcEgressConfiguration: &awsapi.NetworkConnectorVpcEgressConfiguration{
-			SubnetIds: []string{"subnet-e2e"}, NetworkProtocol: new(awsapi.NetworkProtocolIPv4),
-			AssociatedComputeResourceTypes: []awsapi.ComputeResourceType{awsapi.ComputeResourceTypeMicroVm},
-		}},
-	})
-	require.NoError(t, err)
+	connector := h.connectorInto(t, "subnet-e2e")
 	takeRoom(t, 2)
 	sealed := h.runUntilRunning(t, image.arn, nil) // as its image
-	office := h.runUntilRunning(t, image.arn, object{"egressNetworkConnectors": []string{connector.Arn}})
+	office := h.runUntilRunning(t, image.arn, object{"egressNetworkConnectors": []string{connector}})
 	internet := []string{"arn:aws:lambda:" + region + ":aws:network-connector:aws-network-connector:INTERNET_EGRESS"}
 	require.Error(t, h.api.Try("RunMicrovm", object{"imageIdentifier": image.arn, "egressNetworkConnectors": append(internet, noEgress)}, nil))
 
@@ -154,6 +147,21 @@ func TestWhatAMicroVMMayReach(t *testing.T) {
 	office.call("ResumeMicrovm")
 	office.await("RUNNING")
 	require.GreaterOrEqual(t, inspected(t, office).Traffic.IngressIn, slept.IngressIn)
+}
+
+// connectorInto makes a network connector that leads into the networks with a subnet, and returns its ARN.
+func (h *host) connectorInto(t *testing.T, subnet string) (arn string) {
+	t.Helper()
+	client := api.New(h.API(), region, h.env["AWS_ACCESS_KEY_ID"], h.env["AWS_SECRET_ACCESS_KEY"])
+	connector, err := client.CreateNetworkConnector(t.Context(), &awsapi.CreateNetworkConnectorInput{
+		Name: subnet, ClientToken: new(subnet), OperatorRole: new("arn:aws:iam::" + account + ":role/operator"),
+		Configuration: awsapi.NetworkConnectorConfiguration{VpcEgressConfiguration: &awsapi.NetworkConnectorVpcEgressConfiguration{
+			SubnetIds: []string{subnet}, NetworkProtocol: new(awsapi.NetworkProtocolIPv4),
+			AssociatedComputeResourceTypes: []awsapi.ComputeResourceType{awsapi.ComputeResourceTypeMicroVm},
+		}},
+	})
+	require.NoError(t, err)
+	return connector.Arn
 }
 
 // insidePorts are the daemon's ports and those of endpoints, on every address a guest could think of.

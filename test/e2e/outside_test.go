@@ -22,9 +22,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-
-	"github.com/dormouse-dev/dormouse/internal/awsapi"
-	api "github.com/dormouse-dev/dormouse/internal/awsapi/client"
 )
 
 // The other host, which is a network namespace behind a pair of virtual cards. Guests never reach addresses of
@@ -165,17 +162,10 @@ func TestAMicroVMReachesWhatItsNetworkAllowsAndNothingBesides(t *testing.T) {
 	require.NoError(t, h.Stop())
 	require.NoError(t, h.Start())
 	image := h.counterImage(t)
-	connector, err := api.New(h.API(), region, h.env["AWS_ACCESS_KEY_ID"], h.env["AWS_SECRET_ACCESS_KEY"]).CreateNetworkConnector(t.Context(), &awsapi.CreateNetworkConnectorInput{
-		Name: "outside", ClientToken: new("outside"), OperatorRole: new("arn:aws:iam::" + account + ":role/operator"),
-		Configuration: awsapi.NetworkConnectorConfiguration{VpcEgressConfiguration: &awsapi.NetworkConnectorVpcEgressConfiguration{
-			SubnetIds: []string{"subnet-outside"}, NetworkProtocol: new(awsapi.NetworkProtocolIPv4),
-			AssociatedComputeResourceTypes: []awsapi.ComputeResourceType{awsapi.ComputeResourceTypeMicroVm},
-		}},
-	})
-	require.NoError(t, err)
+	connector := h.connectorInto(t, "subnet-outside")
 	takeRoom(t, 1)
 	v := h.runUntilRunning(t, image.arn, object{
-		"egressNetworkConnectors": []string{connector.Arn}, "ingressNetworkConnectors": withShell["ingressNetworkConnectors"], "idlePolicy": wakesOnTraffic,
+		"egressNetworkConnectors": []string{connector}, "ingressNetworkConnectors": withShell["ingressNetworkConnectors"], "idlePolicy": wakesOnTraffic,
 	})
 	const good = "good.office.example"
 	python := func(program string, args ...string) string {
