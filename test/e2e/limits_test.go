@@ -13,7 +13,9 @@ import (
 
 func TestTrafficBeyondTheLimitsOfAMicroVMIsRefusedOrSlowed(t *testing.T) {
 	t.Parallel()
-	h := ownHost(t, func(d *daemon.Daemon) { d.Flags = append(d.Flags, "--vm-limits", "requests=4,connections=2,bandwidth-mb=1") })
+	h := ownHost(t, func(d *daemon.Daemon) {
+		d.Flags = append(d.Flags, "--vm-limits", "requests=4,connections=2,bandwidth-mb=1")
+	})
 	image := h.build(t, zipFolder(t, workbenchFolder), object{"hooks": allHooks})
 	takeRoom(t, 2)
 	v, other := h.runUntilRunning(t, image.arn, nil), h.runUntilRunning(t, image.arn, nil)
