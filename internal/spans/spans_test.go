@@ -1,55 +1,25 @@
 package spans
 
 import (
-	"compress/gzip"
 	"encoding/hex"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/dormouse-dev/dormouse/internal/awsapi"
 	"github.com/dormouse-dev/dormouse/internal/endpoint"
+	"github.com/dormouse-dev/dormouse/internal/spans/spanstest"
 	"github.com/dormouse-dev/dormouse/internal/store"
 )
-
-// taker is a collector.
-type taker struct {
-	mu    sync.Mutex // guards spans
-	spans []*trace.Span
-}
-
-func (c *taker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var body io.Reader = r.Body
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		body, _ = gzip.NewReader(body)
-	}
-	text, err := io.ReadAll(body)
-	var in collector.ExportTraceServiceRequest
-	if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(text, &in) != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, resource := range in.ResourceSpans {
-		for _, scope := range resource.ScopeSpans {
-			c.spans = append(c.spans, scope.Spans...)
-		}
-	}
-}
 
 // recorded is what a collector gets of what a function records.
 func recorded(t *testing.T, share float64, record func(*Recorder)) map[string]*trace.Span {
 	t.Helper()
-	c := &taker{}
+	c := new(spanstest.Collector)
 	server := httptest.NewServer(c)
 	defer server.Close()
 	r, err := Open(t.Context(), Config{Endpoint: server.URL, Version: "v1", Requests: share})
@@ -57,7 +27,7 @@ func recorded(t *testing.T, share float64, record func(*Recorder)) map[string]*t
 	record(r)
 	require.NoError(t, r.Close())
 	spans := map[string]*trace.Span{}
-	for _, s := range c.spans {
+	for _, s := range c.Spans() {
 		require.Nil(t, spans[s.Name], "%s twice", s.Name)
 		spans[s.Name] = s
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/hex"
 	"io"
@@ -13,52 +12,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/dormouse-dev/dormouse/internal/logship/cloudwatchtest"
+	"github.com/dormouse-dev/dormouse/internal/spans/spanstest"
 	"github.com/dormouse-dev/dormouse/test/e2e/daemon"
 )
 
-// tracesTaken is an OpenTelemetry collector that keeps spans.
-type tracesTaken struct {
-	mu    sync.Mutex // guards spans
-	spans []*trace.Span
-}
-
-func (c *tracesTaken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var body io.Reader = r.Body
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		var err error
-		if body, err = gzip.NewReader(body); err != nil {
-			return
-		}
-	}
-	text, err := io.ReadAll(body)
-	var in collector.ExportTraceServiceRequest
-	if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(text, &in) != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, resource := range in.ResourceSpans {
-		for _, scope := range resource.ScopeSpans {
-			c.spans = append(c.spans, scope.Spans...)
-		}
-	}
-}
+// tracesTaken is a collector in which spans can be looked for.
+type tracesTaken struct{ spanstest.Collector }
 
 // named returns a span of a name that has come, or nil.
 func (c *tracesTaken) named(name string, accept func(*trace.Span) bool) *trace.Span {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.spans {
+	for _, s := range c.Spans() {
 		if s.Name == name && accept(s) {
 			return s
 		}
